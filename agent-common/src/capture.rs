@@ -1,0 +1,55 @@
+//! How much of a connection is copied: set by user space per connection, obeyed by `agent-ebpf/src/capture.rs`.
+
+/// How much of one direction is copied.
+///
+/// Of each turn, the first `turn_cap` bytes are copied; beyond them, the first `call_cap` bytes of each call. When
+/// a call is not copied whole, its last [`TAIL_LEN`] bytes ride along.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct Caps {
+    /// Bytes from the start of a turn.
+    pub turn_cap: u32,
+    /// Bytes from the start of each later call of the turn.
+    pub call_cap: u32,
+}
+
+/// How much of a connection is copied.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct CaptureMode {
+    /// `MODE_*`.
+    pub mode: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Indexed by [`crate::conn::INGRESS`] and [`crate::conn::EGRESS`]; used by `MODE_CAPPED`.
+    pub caps: [Caps; 2],
+}
+
+/// Not decided yet: whole, until [`UNDECIDED_BUDGET`] bytes of a direction were copied; then as `MODE_CAPPED`
+/// with [`DEFAULT_CAPS`].
+pub const MODE_UNDECIDED: u32 = 0;
+/// By [`Caps`].
+pub const MODE_CAPPED: u32 = 1;
+/// All of it.
+pub const MODE_STREAM: u32 = 2;
+/// No record at all; bytes and turns are still counted.
+pub const MODE_NONE: u32 = 3;
+
+/// Bytes of each direction that are copied before user space has decided what the connection speaks.
+pub const UNDECIDED_BUDGET: u32 = 64 * 1024;
+/// Used once the budget of an undecided connection is spent.
+pub const DEFAULT_CAPS: Caps = Caps { turn_cap: 2048, call_cap: 256 };
+/// Bytes from the end of a call that is not copied whole.
+pub const TAIL_LEN: u32 = 16;
+/// Bytes that one record carries at most; a longer call makes several records.
+pub const MAX_RECORD_PAYLOAD: u32 = 12 * 1024;
+/// Bytes that are copied of one call at most, in all its records.
+pub const MAX_CALL_CAPTURE: u32 = 8 * MAX_RECORD_PAYLOAD;

@@ -1,0 +1,1 @@
+//! Skep, the agent.
