@@ -1,0 +1,3 @@
+module skep.example/targets/go
+
+go 1.22
