@@ -1,3 +1,56 @@
-//! The project's own commands.
+//! The project's own commands: `cargo xtask VERB`, one file per verb.
+//!
+//! Everything that a person or CI does with the project goes through here: build, check, test, demo, bench.
 
-fn main() {}
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "these commands talk to a person")]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+mod build_ebpf;
+mod ebpf_toolchain;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "The project's own commands",
+    max_term_width = 100
+)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build the kernel programs with the compiler that is there, and say which
+    BuildEbpf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match dispatch(arguments.verb) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(verb: Verb) -> Result<ExitCode> {
+    let root = root()?;
+    match verb {
+        Verb::BuildEbpf => build_ebpf::run(&root)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn root() -> Result<PathBuf> {
+    let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(manifest_dir.parent().context("xtask lies in no folder")?.to_path_buf())
+}
