@@ -1,0 +1,197 @@
+//! What the pipeline counts: totals, drops by stage and reason, and connections of each process by kind.
+//!
+//! In: increments from every stage. Out: a borrowed view for `--stats` and the lines at exit. Counters only grow.
+
+use rustc_hash::FxHashMap;
+
+/// Processes whose connections are counted one by one; more are counted together under tgid 0.
+const MAX_PROCESSES: usize = 4096;
+
+/// Declares the drops once: constant, stage, reason and meaning stay side by side.
+macro_rules! drops {
+    ($($(#[doc = $doc:literal])* $name:ident = $stage:literal, $reason:literal;)*) => {
+        /// Something that was seen and did not become a span, or only in part.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Drop { $($(#[doc = $doc])* $name,)* }
+        /// Stage and reason of each drop, in the order of the enum.
+        pub const DROPS: &[(&str, &str)] = &[$(($stage, $reason),)*];
+    };
+}
+
+drops! {
+    /// A record shorter than its kind says.
+    ShortRecord = "event", "short_record";
+    /// A record of a kind that this version does not know.
+    UnknownKind = "event", "unknown_kind";
+    /// A record whose lengths contradict each other.
+    BadLength = "event", "bad_length";
+    /// A datagram: no datagram protocol is parsed yet.
+    Datagram = "event", "datagram";
+    /// A connection forgotten because the table was full.
+    ConnectionEvicted = "connection", "table_full";
+    /// A connection that was not seen to open: its addresses are unknown.
+    ConnectionUnopened = "connection", "open_not_seen";
+    /// Bytes that were sent again or came after the connection had ended.
+    LateBytes = "connection", "late_bytes";
+    /// Bytes that the kernel side could not hand over (a jump of the stream offset).
+    LostBytes = "stream", "lost_bytes";
+    /// Turns that were not seen (a jump of the turn number).
+    LostTurns = "stream", "lost_turns";
+    /// A connection's opening bytes grew beyond what is held to tell its protocol.
+    OpeningTooLong = "protocol", "opening_too_long";
+    /// A message whose beginning was missed.
+    MidStream = "http1", "mid_stream";
+    /// A request whose answer, or an answer whose request, was lost in a gap.
+    Gap = "http1", "gap";
+    /// A request that is not HTTP/1 after others were.
+    InvalidRequest = "http1", "invalid_request";
+    /// A header block that was cut off; its span has no body size.
+    HeaderTruncated = "http1", "header_truncated";
+    /// A request that ended in the middle of its header block.
+    HeaderUnfinished = "http1", "header_unfinished";
+    /// An answer to no request that was seen.
+    AnswerWithoutRequest = "http1", "answer_without_request";
+    /// Requests beyond those that may wait for an answer on one connection.
+    TooManyOutstanding = "http1", "too_many_outstanding";
+    /// A span without the size of the request's body, because it was longer than what is captured.
+    UnknownRequestSize = "http1", "unknown_request_size";
+    /// A span without the size of the response's body, because it was longer than what is captured.
+    UnknownResponseSize = "http1", "unknown_response_size";
+    /// A request still open when the run ended.
+    OpenAtEnd = "http1", "open_at_end";
+    /// A request dropped because as many as are allowed were open.
+    RequestTableFull = "request", "table_full";
+    /// Bytes not held because the buffers were full.
+    BuffersFull = "request", "buffers_full";
+    /// A client request with more than one candidate for its parent.
+    AmbiguousParent = "context", "ambiguous_parent";
+}
+
+/// Connections of one process, by what they speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds {
+    /// HTTP/1.0 or 1.1.
+    pub http1: u64,
+    /// TLS: bytes that only the process can read.
+    pub tls: u64,
+    /// Something that is not parsed.
+    pub other: u64,
+    /// Opened before Skep saw them, and no message has begun since.
+    pub mid_stream: u64,
+    /// Open, and nothing is known yet.
+    pub undecided: u64,
+}
+
+/// What a connection was found to speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Not known yet.
+    #[default]
+    Undecided,
+    /// Not known, and its beginning was missed.
+    MidStream,
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// TLS.
+    Tls,
+    /// Anything else.
+    Other,
+}
+
+/// The pipeline's counters.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// Records taken.
+    pub records: u64,
+    /// Captured payload bytes in them.
+    pub bytes: u64,
+    /// Turns (changes of direction) observed.
+    pub turns: u64,
+    /// Turns of connections that are not captured on purpose, as the kernel counted them.
+    pub turns_not_captured: u64,
+    /// Connections seen to open.
+    pub connections: u64,
+    /// Requests whose beginning was understood.
+    pub requests: u64,
+    /// Spans handed to the sink.
+    pub spans: u64,
+    /// Spans without a size of the request's or response's body.
+    pub spans_without_size: u64,
+    drops: [u64; DROPS.len()],
+    kinds: FxHashMap<u32, Kinds>,
+}
+
+impl Stats {
+    /// Drops so far: stage, reason, how many.
+    pub fn drops(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        DROPS.iter().zip(self.drops).map(|(&(stage, reason), count)| (stage, reason, count))
+    }
+
+    /// How often one thing was dropped.
+    pub fn dropped(&self, drop: Drop) -> u64 {
+        self.drops[drop as usize]
+    }
+
+    /// Connections of a process by kind.
+    pub fn kinds(&self, tgid: u32) -> Kinds {
+        self.kinds.get(&tgid).copied().unwrap_or_default()
+    }
+
+    /// All processes that had a connection.
+    pub fn processes(&self) -> impl Iterator<Item = (u32, Kinds)> + '_ {
+        self.kinds.iter().map(|(&tgid, &kinds)| (tgid, kinds))
+    }
+
+    pub(crate) fn new() -> Self {
+        Self {
+            records: 0,
+            bytes: 0,
+            turns: 0,
+            turns_not_captured: 0,
+            connections: 0,
+            requests: 0,
+            spans: 0,
+            spans_without_size: 0,
+            drops: [0; DROPS.len()],
+            kinds: FxHashMap::default(),
+        }
+    }
+
+    pub(crate) fn drop(&mut self, drop: Drop) {
+        self.drop_many(drop, 1);
+    }
+
+    pub(crate) fn drop_many(&mut self, drop: Drop, count: u64) {
+        let counter = &mut self.drops[drop as usize];
+        *counter = counter.saturating_add(count);
+    }
+
+    /// A connection of `tgid` was `from` and is `to` now.
+    pub(crate) fn recount(&mut self, tgid: u32, from: Option<Kind>, to: Option<Kind>) {
+        let key = if self.kinds.len() < MAX_PROCESSES || self.kinds.contains_key(&tgid) { tgid } else { 0 };
+        let kinds = self.kinds.entry(key).or_default();
+        if let Some(from) = from {
+            let counter = kinds.counter(from);
+            *counter = counter.saturating_sub(1);
+        }
+        if let Some(to) = to {
+            *kinds.counter(to) += 1;
+        }
+    }
+
+    pub(crate) fn forget_process(&mut self, tgid: u32) {
+        self.kinds.remove(&tgid);
+    }
+}
+
+impl Kinds {
+    fn counter(&mut self, kind: Kind) -> &mut u64 {
+        match kind {
+            Kind::Undecided => &mut self.undecided,
+            Kind::MidStream => &mut self.mid_stream,
+            Kind::Http1 => &mut self.http1,
+            Kind::Tls => &mut self.tls,
+            Kind::Other => &mut self.other,
+        }
+    }
+}
