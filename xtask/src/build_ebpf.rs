@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 
-use crate::ebpf_toolchain;
+use crate::{ebpf_toolchain, setup};
 
 pub(crate) fn run(root: &Path) -> Result<()> {
-    let toolchain = ebpf_toolchain::find(root).map_err(|message| anyhow!(message))?;
+    let toolchain = setup::kernel_toolchain(root)?;
     println!("kernel programs: {toolchain}");
     let target_dir = root.join("target").join("bpf");
     let object = ebpf_toolchain::build(&toolchain, root, &target_dir, std::env::consts::ARCH)

@@ -54,7 +54,7 @@ pub(crate) fn build(
     target_dir: &Path,
     arch: &str,
 ) -> Result<PathBuf, String> {
-    let mut command = toolchain.cargo(root, target_dir, arch, &["build"]);
+    let mut command = toolchain.cargo(root, target_dir, arch, "build");
     command.arg("--release");
     let status = command.status().map_err(|error| format!("run {:?}: {error}", command.get_program()))?;
     if !status.success() {
@@ -110,26 +110,8 @@ pub(crate) fn nightly_tools_root(root: &Path) -> PathBuf {
 impl Toolchain {
     /// `cargo VERB` in agent-ebpf with this toolchain: flags, linker and target are set, the environment of an
     /// outer cargo is taken away (it would change compiler, wrapper and target directory).
-    pub(crate) fn cargo(&self, root: &Path, target_dir: &Path, arch: &str, verb: &[&str]) -> Command {
-        let mut command = match &self.compiler {
-            Compiler::Nightly { name } => {
-                let mut command = Command::new("rustup");
-                command.args(["run", name, "cargo"]).args(verb).arg("-Zbuild-std=core");
-                clean_environment(&mut command);
-                command
-            }
-            Compiler::Debian => {
-                // Debian's cargo looks for subcommands on PATH and would run rustup's.
-                let subcommand = Path::new("/usr/bin").join(format!("cargo-{}", verb.join("-")));
-                let mut command =
-                    if subcommand.is_file() { Command::new(subcommand) } else { Command::new(DEBIAN_CARGO) };
-                command.args(verb);
-                clean_environment(&mut command);
-                command.env("CARGO", DEBIAN_CARGO);
-                command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
-                command
-            }
-        };
+    pub(crate) fn cargo(&self, root: &Path, target_dir: &Path, arch: &str, verb: &str) -> Command {
+        let mut command = self.bare_cargo(verb);
         let flags = [
             "-C".to_owned(),
             format!("linker={}", self.linker.display()),
@@ -139,12 +121,40 @@ impl Toolchain {
             "debuginfo=2".to_owned(),
             format!("--cfg=bpf_target_arch=\"{arch}\""),
         ];
+        if matches!(self.compiler, Compiler::Nightly { .. }) {
+            command.arg("-Zbuild-std=core");
+        }
         command
             .current_dir(root.join("agent-ebpf"))
             .env("CARGO_TARGET_DIR", target_dir)
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-            .args(["--locked", "--target", BPF_TARGET])
-            .stdin(Stdio::null());
+            .args(["--locked", "--target", BPF_TARGET]);
+        command
+    }
+
+    pub(crate) fn has_clippy(&self) -> bool {
+        output(self.bare_cargo("clippy").arg("--version")).is_some()
+    }
+
+    fn bare_cargo(&self, verb: &str) -> Command {
+        let mut command = match &self.compiler {
+            Compiler::Nightly { name } => {
+                let mut command = Command::new("rustup");
+                command.args(["run", name, "cargo", verb]);
+                clean_environment(&mut command);
+                command
+            }
+            Compiler::Debian => {
+                // Debian's cargo looks for its subcommands on PATH and would find rustup's: name them.
+                let program = if verb == "clippy" { "/usr/bin/cargo-clippy" } else { DEBIAN_CARGO };
+                let mut command = Command::new(program);
+                command.arg(verb);
+                clean_environment(&mut command);
+                command.env("CARGO", DEBIAN_CARGO).env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
+                command
+            }
+        };
+        command.stdin(Stdio::null());
         command
     }
 }

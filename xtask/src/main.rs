@@ -11,7 +11,11 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 mod build_ebpf;
+mod check;
 mod ebpf_toolchain;
+mod setup;
+mod steps;
+mod test;
 
 #[derive(Parser)]
 #[command(
@@ -29,6 +33,16 @@ struct Arguments {
 enum Verb {
     /// Build the kernel programs with the compiler that is there, and say which
     BuildEbpf,
+    /// Install what the other verbs need and this machine does not have
+    Setup,
+    /// Format, lints of both sides, licences and sources, unused dependencies, spelling
+    Check,
+    /// Everything that CI runs: check, tests, kernel programs, and the ground truth on this machine's kernel
+    Test {
+        /// More requests per ground-truth case
+        #[arg(long)]
+        full: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -46,6 +60,9 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
     let root = root()?;
     match verb {
         Verb::BuildEbpf => build_ebpf::run(&root)?,
+        Verb::Setup => setup::run(&root)?,
+        Verb::Check => return Ok(check::run(&root)),
+        Verb::Test { full } => return Ok(test::run(&root, full)),
     }
     Ok(ExitCode::SUCCESS)
 }

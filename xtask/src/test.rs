@@ -1,0 +1,65 @@
+//! `cargo xtask test`: everything that CI runs, from a clean checkout on a machine with nothing but cargo.
+//!
+//! Set-up, check, tests without rights, then the ground truth: the real agent in this machine's kernel, attached to
+//! real servers, as root or through sudo. The last line is `N passed, N failed, N skipped`.
+
+use std::env;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use crate::check::{self, cargo};
+use crate::setup;
+use crate::steps::Steps;
+
+pub(crate) fn run(root: &Path, full: bool) -> ExitCode {
+    let mut steps = Steps::new();
+    let kernel_side = steps.action("setup: compiler for the kernel programs", || {
+        setup::kernel_toolchain(root).map(|toolchain| println!("{toolchain}"))
+    });
+    for runtime in &setup::RUNTIMES {
+        if let Err(error) = setup::program(runtime) {
+            steps.skip(&format!("setup: {}", runtime.command), &format!("{error:#}"));
+        }
+    }
+    check::check(root, &mut steps);
+
+    let mut tests = cargo(root);
+    steps.tests("tests", tests.args(["test", "--quiet", "--locked", "--workspace", "--no-fail-fast"]));
+
+    let mut build = cargo(root);
+    build.args(["build", "--quiet", "--locked", "--release", "--package", "skep"]);
+    let built = steps.program("build: target/release/skep", &mut build);
+    if kernel_side && built {
+        ground_truth(root, full, &mut steps);
+    } else {
+        steps.fail("ground truth", "there is no agent to test");
+    }
+    steps.finish()
+}
+
+fn ground_truth(root: &Path, full: bool, steps: &mut Steps) {
+    const NAME: &str = "ground truth";
+    if let Some(reason) = setup::no_privileges() {
+        steps.fail(NAME, reason);
+        return;
+    }
+    let mut tests = cargo(root);
+    tests.args(["test", "--quiet", "--locked", "--release", "--package", "skep", "--test", "ground_truth"]);
+    if full {
+        tests.env("SKEP_GROUND_TRUTH", "full");
+    }
+    run_as_root(&mut tests, full);
+    steps.tests(NAME, &mut tests);
+}
+
+/// Only the test program needs rights, not cargo: cargo runs it through what this variable names. sudo clears the
+/// environment, so the path to the runtimes is handed on.
+fn run_as_root(tests: &mut Command, full: bool) {
+    if setup::is_root() {
+        return;
+    }
+    let path = env::var("PATH").unwrap_or_default();
+    let scope = if full { "SKEP_GROUND_TRUTH=full " } else { "" };
+    let variable = format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", env::consts::ARCH.to_uppercase());
+    tests.env(variable, format!("sudo -- env PATH={path} {scope}"));
+}
