@@ -4,8 +4,6 @@
 //! the profile of the agent: one build serves check, clippy, test and release. Inner and outer cargo lock
 //! different folders, so they cannot wait for each other.
 
-#![expect(clippy::print_stdout, reason = "this is how a build script talks to cargo")]
-
 use std::env;
 use std::error::Error;
 use std::fs;

@@ -272,8 +272,15 @@ fn rustup_rustc(name: &str) -> Command {
 
 /// Takes away what an outer cargo, rustup or clippy has set; registries, proxies and CARGO_HOME stay.
 fn clean_environment(command: &mut Command) {
-    const KEPT: [&str; 6] =
-        ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_", "CARGO_TERM_"];
+    const KEPT: [&str; 7] = [
+        "CARGO_HOME",
+        "CARGO_NET_",
+        "CARGO_HTTP_",
+        "CARGO_REGISTRY_",
+        "CARGO_REGISTRIES_",
+        "CARGO_SOURCE_",
+        "CARGO_TERM_",
+    ];
     const TAKEN: [&str; 18] = [
         "RUSTC",
         "RUSTDOC",
