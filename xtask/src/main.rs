@@ -12,9 +12,11 @@ use clap::{Parser, Subcommand};
 
 mod build_ebpf;
 mod check;
+mod demo;
 mod ebpf_toolchain;
 mod setup;
 mod steps;
+mod targets;
 mod test;
 
 #[derive(Parser)]
@@ -43,6 +45,12 @@ enum Verb {
         #[arg(long)]
         full: bool,
     },
+    /// Real services in several languages, Skep on them, spans on the screen
+    Demo {
+        /// How long to watch
+        #[arg(long, default_value_t = 15)]
+        seconds: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -62,6 +70,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::BuildEbpf => build_ebpf::run(&root)?,
         Verb::Setup => setup::run(&root)?,
         Verb::Check => return Ok(check::run(&root)),
+        Verb::Demo { seconds } => demo::run(&root, seconds)?,
         Verb::Test { full } => return Ok(test::run(&root, full)),
     }
     Ok(ExitCode::SUCCESS)
