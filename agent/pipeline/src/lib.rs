@@ -6,6 +6,8 @@
 //! record → `event` → `connection` → `stream` → `protocol` → `request` → `context` → `span`.
 #![forbid(unsafe_code)]
 
+pub mod address;
+pub mod http_request;
 pub mod id;
 pub mod redact;
 pub mod request;

@@ -2,12 +2,16 @@
 //!
 //! In: the protocol parsers fill it field by field and header by header, from untrusted bytes. Out: `span.rs`
 //! turns it into a span. A [`Request`] is cleared and used again: its strings are bounded and keep their
-//! allocations. A new protocol adds a variant to [`Operation`] and a struct beside [`HttpRequest`].
+//! allocations. A new protocol adds a variant to [`Operation`] and a file with its struct, as `http_request.rs`.
 
 use agent_common::conn::ConnTuple;
 
-use crate::text::Text;
-use crate::trace_context::{TRACE_STATE_MAX, TraceContext};
+use crate::http_request::HttpRequest;
+use crate::route::Router;
+use crate::trace_context::{TraceContext, TraceHeaders};
+
+/// The kernel's `AF_UNIX`.
+pub const AF_UNIX: u16 = 1;
 
 /// Which end of the request the process is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -44,10 +48,8 @@ pub struct Request {
     pub end_ktime_ns: u64,
     /// Why the request did not end in order, if it did not.
     pub error_type: Option<ErrorType>,
-    /// Trace context that the request itself carries.
-    pub context: Option<TraceContext>,
-    /// `tracestate` that goes with it.
-    pub trace_state: Text<TRACE_STATE_MAX>,
+    /// Trace headers that the request itself carries.
+    pub trace_headers: TraceHeaders,
     /// What was asked and answered.
     pub operation: Operation,
 }
@@ -59,100 +61,10 @@ pub enum Operation {
     Http(HttpRequest),
 }
 
-/// An HTTP request and its response.
-#[derive(Clone, Debug, Default)]
-pub struct HttpRequest {
-    /// Method.
-    pub method: Method,
-    /// The method as it was sent, if it is not a known one.
-    pub method_original: Text<32>,
-    /// Path of the target, as it was sent.
-    pub path: Text<4096>,
-    /// Query of the target without `?`, already redacted.
-    pub query: Text<4096>,
-    /// Scheme; over plain connections `http`.
-    pub scheme: Scheme,
-    /// Host and port that the request was sent to: absolute target, `:authority` or `Host`.
-    pub authority: Authority,
-    /// Protocol version.
-    pub version: Version,
-    /// Status of the final response, if there was one.
-    pub status_code: Option<u16>,
-    /// Payload bytes of the request, without framing; exact or absent.
-    pub request_body_size: Option<u64>,
-    /// Payload bytes of the response, without framing; exact or absent.
-    pub response_body_size: Option<u64>,
-    /// `User-Agent`
-    pub user_agent: Text<512>,
-    /// Low-cardinality template of the path, on servers.
-    pub route: Text<256>,
-}
-
-/// A host and the port beside it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Authority {
-    /// Name or address, without brackets.
-    pub host: Text<255>,
-    /// Port, if it was written.
-    pub port: Option<u16>,
-}
-
-/// Request method: those that the semantic conventions call known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Method {
-    /// `CONNECT`
-    Connect,
-    /// `DELETE`
-    Delete,
-    /// `GET`
-    #[default]
-    Get,
-    /// `HEAD`
-    Head,
-    /// `OPTIONS`
-    Options,
-    /// `PATCH`
-    Patch,
-    /// `POST`
-    Post,
-    /// `PUT`
-    Put,
-    /// `QUERY`
-    Query,
-    /// `TRACE`
-    Trace,
-    /// Any other.
-    Other,
-}
-
-/// URL scheme.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Scheme {
-    /// `http`
-    #[default]
-    Http,
-    /// `https`
-    Https,
-}
-
-/// HTTP version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Version {
-    /// HTTP/1.0
-    Http10,
-    /// HTTP/1.1
-    #[default]
-    Http11,
-    /// HTTP/2
-    Http2,
-    /// HTTP/3
-    Http3,
-}
-
 /// Why a request did not end in order: the values of `error.type` that are not a status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorType {
-    /// The peer reset the connection (ECONNRESET), or the socket was written after it (EPIPE).
+    /// The peer reset the connection (ECONNRESET), or it was written to after the peer had closed it (EPIPE).
     ConnectionReset,
     /// The peer closed before the exchange was complete.
     ConnectionClosed,
@@ -162,14 +74,165 @@ pub enum ErrorType {
     Timeout,
     /// This process ended before the exchange was complete.
     ProcessExit,
-    /// The peer's answer is not HTTP.
+    /// The peer's answer is not what the protocol allows.
     InvalidResponse,
-    /// Another errno.
+    /// Something else.
     Other,
+}
+
+impl ErrorType {
+    /// The value of `error.type`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectionReset => "connection_reset",
+            Self::ConnectionClosed => "connection_closed",
+            Self::Canceled => "canceled",
+            Self::Timeout => "timeout",
+            Self::ProcessExit => "process_exit",
+            Self::InvalidResponse => "invalid_response",
+            Self::Other => crate::semconv::OTHER,
+        }
+    }
+
+    /// What happened, for a person: the span's status message.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::ConnectionReset => "connection reset by the peer",
+            Self::ConnectionClosed => "connection closed by the peer before the end",
+            Self::Canceled => "connection closed by this process before the end",
+            Self::Timeout => "the peer did not answer in time",
+            Self::ProcessExit => "this process ended before the end",
+            Self::InvalidResponse => "the answer is not valid",
+            Self::Other => "the connection failed",
+        }
+    }
+
+    /// From the errno that a call or the socket reported; numbers as on Linux, x86-64 and arm64.
+    pub fn from_errno(errno: u32) -> Self {
+        match errno {
+            32 | 103 | 104 => Self::ConnectionReset, // EPIPE, ECONNABORTED, ECONNRESET
+            110 => Self::Timeout,                    // ETIMEDOUT
+            _ => Self::Other,
+        }
+    }
 }
 
 impl Default for Operation {
     fn default() -> Self {
         Self::Http(HttpRequest::default())
+    }
+}
+
+impl Request {
+    /// Forgets everything but the allocations.
+    pub fn clear(&mut self) {
+        // Destructured, so that a new field cannot be forgotten here.
+        let Self {
+            kind,
+            tgid,
+            tid,
+            conn_id,
+            tuple,
+            start_ktime_ns,
+            end_ktime_ns,
+            error_type,
+            trace_headers,
+            operation,
+        } = self;
+        *kind = SpanKind::default();
+        (*tgid, *tid, *conn_id) = (0, 0, 0);
+        *tuple = ConnTuple::default();
+        (*start_ktime_ns, *end_ktime_ns) = (0, 0);
+        *error_type = None;
+        trace_headers.clear();
+        match operation {
+            Operation::Http(http) => http.clear(),
+        }
+    }
+
+    /// The HTTP part; makes the request an HTTP request if it is none.
+    #[inline]
+    pub fn http_mut(&mut self) -> &mut HttpRequest {
+        let Operation::Http(http) = &mut self.operation;
+        http
+    }
+
+    /// Takes note of one request header (HTTP/1 header line, HTTP/2 field). Headers that no span needs cost a
+    /// look at their first byte and length.
+    #[inline]
+    pub fn observe_header(&mut self, name: &[u8], value: &[u8]) {
+        if !self.trace_headers.observe(name, value) {
+            self.http_mut().observe_header(name, value);
+        }
+    }
+
+    /// The span that the request's own trace headers name.
+    pub fn context(&self) -> Option<TraceContext> {
+        self.trace_headers.context()
+    }
+
+    /// Called once, when the request is finished, before its span is made: names the route of a server request
+    /// and puts the URL of a client request together.
+    pub fn complete(&mut self, router: &mut Router) {
+        let scope = self.route_scope();
+        match (&mut self.operation, self.kind) {
+            (Operation::Http(http), SpanKind::Server) => http.find_route(scope, router),
+            (Operation::Http(http), _) => http.build_url_full(&self.tuple.peer),
+        }
+    }
+
+    /// Whether the ends are unix sockets.
+    pub fn is_unix(&self) -> bool {
+        self.tuple.local.family == AF_UNIX
+    }
+
+    /// Which server learned routes belong to: the listening port, which prefork workers share; else the process.
+    fn route_scope(&self) -> u64 {
+        match self.tuple.local.port {
+            0 => 1 << 63 | u64::from(self.tgid),
+            port => u64::from(self.tuple.netns) << 16 | u64::from(port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::{RouteConfig, Router};
+
+    #[test]
+    fn clearing_leaves_nothing_behind() {
+        let mut request = Request { tgid: 1, tid: 2, conn_id: 3, end_ktime_ns: 4, ..Request::default() };
+        request.kind = SpanKind::Client;
+        request.error_type = Some(ErrorType::Timeout);
+        request.tuple.local.port = 80;
+        request.observe_header(b"b3", b"00000000000000010000000000000002-0000000000000003-1");
+        request.observe_header(b"host", b"example.com");
+        request.http_mut().set_method(b"BREW");
+        assert!(request.context().is_some());
+        request.clear();
+        assert_eq!(format!("{request:?}"), format!("{:?}", Request::default()));
+    }
+
+    #[test]
+    fn only_servers_have_routes() {
+        let mut router = Router::new(&RouteConfig::default());
+        let mut check = |kind, target: &[u8], expected| {
+            let mut request = Request { kind, ..Request::default() };
+            request.http_mut().set_target(target, Default::default());
+            request.http_mut().status_code = Some(200);
+            request.complete(&mut router);
+            assert_eq!(request.http_mut().route.get(), expected);
+        };
+        check(SpanKind::Server, b"/users/7?a=1", Some("/users/{id}"));
+        check(SpanKind::Client, b"/users/7", None);
+        check(SpanKind::Server, b"*", None);
+    }
+
+    #[test]
+    fn an_errno_has_a_name() {
+        assert_eq!(ErrorType::from_errno(104).as_str(), "connection_reset");
+        assert_eq!(ErrorType::from_errno(110).as_str(), "timeout");
+        assert_eq!(ErrorType::from_errno(113).as_str(), "_OTHER");
     }
 }

@@ -1,1 +1,99 @@
-//! Placeholder: filled next.
+//! Every OpenTelemetry name that Skep uses: semantic conventions 1.41.0, the only place where they are spelled.
+//!
+//! Each line of the table gives constant, name and the stability that 1.41.0 states. What is not stable may be
+//! renamed by a later version; docs/semconv.md says when each one is set.
+
+/// Version of the semantic conventions.
+pub const VERSION: &str = "1.41.0";
+/// Schema URL that goes with exported data.
+pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.41.0";
+
+/// How much a name may still change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stability {
+    /// Will not change.
+    Stable,
+    /// About to be stable.
+    ReleaseCandidate,
+    /// May change.
+    Development,
+    /// Not OpenTelemetry's: ours.
+    Skep,
+}
+
+/// Declares the names once: constant, name and stability stay side by side.
+macro_rules! names {
+    ($($constant:ident = $name:literal, $stability:ident;)*) => {
+        $(#[doc = concat!("`", $name, "` (", stringify!($stability), ")")] pub const $constant: &str = $name;)*
+        /// All names with their stability, in the order of the table.
+        pub const NAMES: &[(&str, Stability)] = &[$(($name, Stability::$stability),)*];
+    };
+}
+
+names! {
+    // Spans: HTTP.
+    HTTP_REQUEST_METHOD = "http.request.method", Stable;
+    HTTP_REQUEST_METHOD_ORIGINAL = "http.request.method_original", Stable;
+    HTTP_RESPONSE_STATUS_CODE = "http.response.status_code", Stable;
+    HTTP_ROUTE = "http.route", Stable;
+    HTTP_REQUEST_BODY_SIZE = "http.request.body.size", Development;
+    HTTP_RESPONSE_BODY_SIZE = "http.response.body.size", Development;
+    // Spans: all protocols.
+    ERROR_TYPE = "error.type", Stable;
+    URL_FULL = "url.full", Stable;
+    URL_PATH = "url.path", Stable;
+    URL_QUERY = "url.query", Stable;
+    URL_SCHEME = "url.scheme", Stable;
+    SERVER_ADDRESS = "server.address", Stable;
+    SERVER_PORT = "server.port", Stable;
+    CLIENT_ADDRESS = "client.address", Stable;
+    NETWORK_PEER_ADDRESS = "network.peer.address", Stable;
+    NETWORK_PEER_PORT = "network.peer.port", Stable;
+    NETWORK_PROTOCOL_VERSION = "network.protocol.version", Stable;
+    NETWORK_TRANSPORT = "network.transport", Stable;
+    USER_AGENT_ORIGINAL = "user_agent.original", Stable;
+    SKEP_PARENT_RULE = "skep.parent.rule", Skep;
+    // Resource.
+    SERVICE_NAME = "service.name", Stable;
+    SERVICE_NAMESPACE = "service.namespace", Stable;
+    SERVICE_VERSION = "service.version", Stable;
+    SERVICE_INSTANCE_ID = "service.instance.id", Stable;
+    TELEMETRY_SDK_LANGUAGE = "telemetry.sdk.language", Stable;
+    TELEMETRY_DISTRO_NAME = "telemetry.distro.name", Stable;
+    TELEMETRY_DISTRO_VERSION = "telemetry.distro.version", Stable;
+    HOST_NAME = "host.name", Development;
+    HOST_ID = "host.id", Development;
+    OS_TYPE = "os.type", Development;
+    PROCESS_PID = "process.pid", Development;
+    PROCESS_EXECUTABLE_NAME = "process.executable.name", Development;
+    CONTAINER_ID = "container.id", ReleaseCandidate;
+}
+
+/// `http.request.method` of a method that is not known; also `error.type` of an error that has no name.
+pub const OTHER: &str = "_OTHER";
+/// `{method}` in the span name of a method that is not known.
+pub const HTTP: &str = "HTTP";
+/// What takes the place of a value that may be a secret.
+pub const REDACTED: &str = "REDACTED";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_spelled_once_and_well_formed() {
+        for (index, (name, stability)) in NAMES.iter().enumerate() {
+            assert!(name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_' | b'.')), "{name}");
+            assert!(!NAMES[..index].iter().any(|(other, _)| other == name), "{name} twice");
+            assert_eq!(name.starts_with("skep."), *stability == Stability::Skep, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_page_lists_every_name() {
+        let page = include_str!("../../../docs/semconv.md");
+        for (name, _) in NAMES {
+            assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/semconv.md");
+        }
+    }
+}
