@@ -290,28 +290,28 @@ impl HttpRequest {
             },
         };
         if self.target != TargetForm::Authority {
-            url.push_str(self.scheme.as_str());
-            url.push(b":");
+            url.push_clean(self.scheme.as_str());
+            url.push_clean(":");
         }
-        url.push(b"//");
-        url.push_str(self.user_info.redacted());
+        url.push_clean("//");
+        url.push_clean(self.user_info.redacted());
         if host.contains(':') {
-            url.push(b"[");
-            url.push_str(host);
-            url.push(b"]");
+            url.push_clean("[");
+            url.push_clean(host);
+            url.push_clean("]");
         } else {
-            url.push_str(host);
+            url.push_clean(host);
         }
         if let Some(port) = port {
-            url.push(b":");
-            url.push_str(decimal(port, &mut [0; 5]));
+            url.push_clean(":");
+            url.push_clean(decimal(port, &mut [0; 5]));
         }
         if self.target != TargetForm::Asterisk {
-            url.push_str(self.path.as_str());
+            url.push_clean(self.path.as_str());
         }
         if self.has_query {
-            url.push(b"?");
-            url.push_str(self.query.as_str());
+            url.push_clean("?");
+            url.push_clean(self.query.as_str());
         }
     }
 
@@ -393,9 +393,9 @@ fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
         };
         return (&rest[..end], rest[end + 1..].strip_prefix(b":"));
     }
-    match (memchr::memchr(b':', authority), memchr::memrchr(b':', authority)) {
+    match memchr::memchr(b':', authority) {
         // More than one colon without brackets: a bare IPv6 address.
-        (Some(first), Some(last)) if first == last => (&authority[..first], Some(&authority[first + 1..])),
+        Some(at) if !authority[at + 1..].contains(&b':') => (&authority[..at], Some(&authority[at + 1..])),
         _ => (authority, None),
     }
 }

@@ -24,10 +24,10 @@ pub enum QueryRedaction {
 
 /// Writes a query string (without `?`) with its values replaced. Names, their order and separators are kept.
 pub fn query<const MAX: usize>(query: &[u8], redaction: QueryRedaction, out: &mut Text<MAX>) {
-    let mut separator: &[u8] = b"";
+    let mut separator = "";
     for parameter in query.split(|&byte| byte == b'&') {
-        out.push(separator);
-        separator = b"&";
+        out.push_clean(separator);
+        separator = "&";
         if out.is_truncated() {
             return;
         }
@@ -35,9 +35,9 @@ pub fn query<const MAX: usize>(query: &[u8], redaction: QueryRedaction, out: &mu
             Some(equals) => {
                 let (name, value) = (&parameter[..equals], &parameter[equals + 1..]);
                 push_name(name, out);
-                out.push(b"=");
+                out.push_clean("=");
                 if redaction == QueryRedaction::All || SENSITIVE.contains(&name) {
-                    out.push_str(REDACTED);
+                    out.push_clean(REDACTED);
                 } else {
                     out.push(value);
                 }
@@ -48,7 +48,11 @@ pub fn query<const MAX: usize>(query: &[u8], redaction: QueryRedaction, out: &mu
 }
 
 fn push_name<const MAX: usize>(name: &[u8], out: &mut Text<MAX>) {
-    out.push(if name.len() > NAME_MAX { REDACTED.as_bytes() } else { name });
+    if name.len() > NAME_MAX {
+        out.push_clean(REDACTED);
+    } else {
+        out.push(name);
+    }
 }
 
 /// What stands before the host in an authority.

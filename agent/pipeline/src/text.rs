@@ -76,19 +76,23 @@ impl<const MAX: usize> Text<MAX> {
         if self.truncated {
             return;
         }
-        if is_plain(bytes) && self.text.len() + bytes.len() <= MAX {
-            if let Ok(plain) = std::str::from_utf8(bytes) {
-                self.text.push_str(plain);
-                return;
-            }
+        let plain = is_plain(bytes) && self.text.len() + bytes.len() <= MAX;
+        match std::str::from_utf8(bytes) {
+            Ok(text) if plain => self.text.push_str(text),
+            _ => self.push_unusual(bytes),
         }
-        self.push_unusual(bytes);
     }
 
-    /// Appends text that is already clean; what does not fit is cut off at a character's end.
+    /// Appends text that is known to be clean: a constant, or what came out of another [`Text`]. What does not fit
+    /// is cut off at a character's end.
     #[inline]
-    pub fn push_str(&mut self, text: &str) {
-        self.push(text.as_bytes());
+    pub(crate) fn push_clean(&mut self, text: &str) {
+        debug_assert!(!text.contains(char::is_control), "{text:?}");
+        if !self.truncated && self.text.len() + text.len() <= MAX {
+            self.text.push_str(text);
+        } else {
+            self.push(text.as_bytes());
+        }
     }
 
     #[cold]
@@ -131,7 +135,7 @@ impl<const MAX: usize> fmt::Display for Text<MAX> {
 /// Whether all bytes are printable ASCII. Without a branch per byte, so that it vectorises.
 #[inline]
 fn is_plain(bytes: &[u8]) -> bool {
-    bytes.iter().fold(true, |plain, &byte| plain & (byte >= 0x20) & (byte < 0x7f))
+    bytes.iter().fold(true, |plain, &byte| plain & (0x20..0x7f).contains(&byte))
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl Router {
     ) -> RouteSource {
         out.clear();
         if let Some(pattern) = self.patterns.iter().find(|pattern| pattern.fits(method, path)) {
-            out.push_str(pattern.route());
+            out.push_clean(pattern.route());
             return RouteSource::Pattern;
         }
         if !self.learn {
@@ -97,13 +97,13 @@ impl Router {
         let tree = self.trees.entry(if full { SHARED_SCOPE } else { scope }).or_default();
         match tree.find(path, teaches(status_code), &mut self.nodes_left) {
             Found::Route(route) => {
-                out.push_str(route);
+                out.push_clean(route);
                 RouteSource::Learned
             }
             Found::Nothing => RouteSource::None,
             Found::Full => {
                 self.overflows += 1;
-                out.push_str(OVERFLOW);
+                out.push_clean(OVERFLOW);
                 RouteSource::Overflow
             }
         }
