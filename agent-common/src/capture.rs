@@ -50,6 +50,6 @@ pub const DEFAULT_CAPS: Caps = Caps { turn_cap: 2048, call_cap: 256 };
 /// Bytes from the end of a call that is not copied whole.
 pub const TAIL_LEN: u32 = 16;
 /// Bytes that one record carries at most; a longer call makes several records.
-pub const MAX_RECORD_PAYLOAD: u32 = 12 * 1024;
+pub const MAX_RECORD_PAYLOAD: u32 = 8 * 1024;
 /// Bytes that are copied of one call at most, in all its records.
 pub const MAX_CALL_CAPTURE: u32 = 8 * MAX_RECORD_PAYLOAD;

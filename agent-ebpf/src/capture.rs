@@ -1,0 +1,198 @@
+//! What one call moved: counted on its connection, copied as far as the connection's mode says, submitted.
+//! Every hook of a stream socket ends here or, for several segments, in `gather.rs` with the same plan.
+
+use agent_common::{
+    capture::{
+        Caps, DEFAULT_CAPS, MAX_CALL_CAPTURE, MAX_RECORD_PAYLOAD, MODE_CAPPED, MODE_NONE, MODE_STREAM,
+        TAIL_LEN, UNDECIDED_BUDGET,
+    },
+    conn::EGRESS,
+    counters::Counter,
+    event::{DataRecord, EventKind, FLAG_EGRESS, FLAG_MORE},
+};
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+
+use crate::{
+    conn::{self, Sight},
+    emit::{self, Counters},
+    gather,
+    maps::{Conn, SCRATCH, Scratch},
+    sock::{SOCK_STREAM, Sock},
+    waits,
+};
+
+const PAYLOAD: u64 = MAX_RECORD_PAYLOAD as u64;
+const TAIL: u64 = TAIL_LEN as u64;
+
+/// A call of the current thread.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    pub tgid: u32,
+    pub tid: u32,
+}
+
+/// How much of a call is copied, and what every record of it says.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Plan {
+    /// Stream offset of the call's first byte.
+    pub offset: u64,
+    /// Bytes that the call moved.
+    pub len: u64,
+    /// Bytes to copy from its start.
+    pub capture: u64,
+    /// What every record of the call carries.
+    pub record: DataRecord,
+    /// 1 for the first call of a turn.
+    pub starts_turn: u64,
+}
+
+/// Counts a call on its connection and decides what to copy. `None`: no record is due.
+#[inline(always)]
+pub fn plan(sock: &Sock, caller: Caller, direction: usize, len: u64) -> Option<Plan> {
+    let conn = conn::find_or_make(sock, caller.tgid, Sight::Data { direction, len })?;
+    conn::announce(sock, conn);
+    // SAFETY: the pointer is to a map value.
+    let conn = unsafe { &mut *conn };
+    if conn.sock_type != SOCK_STREAM {
+        return None;
+    }
+    let counters = Counters::this_cpu()?;
+    counters.add(Counter::BytesSeen, len);
+    conn.tgid = caller.tgid;
+    let starts_turn = conn.direction != direction as u8;
+    if starts_turn {
+        conn.direction = direction as u8;
+        conn.turns += 1;
+        conn.turn_bytes = 0;
+        counters.add(Counter::Turns, 1);
+    }
+    let turn_before = conn.turn_bytes;
+    conn.turn_bytes = turn_before.saturating_add(len as u32);
+    let offset = conn.offset[direction];
+    conn.offset[direction] = offset + len;
+    let capture = to_copy(conn, direction, turn_before, len)?;
+    let flags = if direction == EGRESS { FLAG_EGRESS } else { 0 };
+    let record = DataRecord {
+        header: emit::header(EventKind::DATA, flags, caller.tgid, conn.conn_id),
+        offset,
+        len: 0,
+        head_len: 0,
+        tail_len: 0,
+        turn: conn.turns,
+        tid: caller.tid,
+        waits: waits::of(caller.tid),
+    };
+    Some(Plan { offset, len, capture, record, starts_turn: u64::from(starts_turn) })
+}
+
+/// Bytes to copy from the start of a call; `None` where the connection is not recorded.
+#[inline(always)]
+fn to_copy(conn: &mut Conn, direction: usize, turn_before: u32, len: u64) -> Option<u64> {
+    let bytes = match conn.mode.mode {
+        MODE_NONE => return None,
+        MODE_STREAM => len,
+        MODE_CAPPED => capped(conn.mode.caps[direction], turn_before),
+        _ => {
+            let spent = conn.copied[direction];
+            if spent < UNDECIDED_BUDGET {
+                conn.copied[direction] = spent.saturating_add(len as u32);
+                u64::from(UNDECIDED_BUDGET - spent)
+            } else {
+                capped(DEFAULT_CAPS, turn_before)
+            }
+        }
+    };
+    Some(bytes.min(len).min(u64::from(MAX_CALL_CAPTURE)))
+}
+
+#[inline(always)]
+fn capped(caps: Caps, turn_before: u32) -> u64 {
+    u64::from(caps.turn_cap.saturating_sub(turn_before).max(caps.call_cap))
+}
+
+/// A call with one buffer at `buffer`, which holds `held` of the `len` bytes that it moved. Where what is to be
+/// copied needs more than one record, it is left in the gathering state, and the result is `true`: the caller goes on
+/// with `gather::go_on` behind a tail call.
+#[inline(always)]
+pub fn buffer(sock: &Sock, caller: Caller, direction: usize, buffer: u64, len: u64, held: u64) -> bool {
+    let Some(mut plan) = plan(sock, caller, direction, len) else { return false };
+    if plan.capture > held {
+        plan.capture = held;
+    }
+    if plan.capture > PAYLOAD {
+        gather::begin(plan, buffer);
+        return true;
+    }
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
+    let head = copy(scratch, 0, buffer, plan.capture);
+    let mut tail = 0;
+    if head == plan.capture && head < held {
+        let rest = held - head;
+        let want = if rest < TAIL { rest } else { TAIL };
+        tail = copy(scratch, head, buffer + held - want, want);
+    }
+    submit(&plan, scratch, 0, head, tail, true);
+    false
+}
+
+/// A call whose bytes never were in user memory, or are not read.
+#[inline(always)]
+pub fn unread(sock: &Sock, caller: Caller, direction: usize, len: u64) {
+    let Some(plan) = plan(sock, caller, direction, len) else { return };
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+    submit(&plan, scratch, 0, 0, 0, true);
+}
+
+/// Copies user memory to `at` of the record's payload; how much of it arrived.
+#[inline(always)]
+pub fn copy(scratch: *mut Scratch, at: u64, from: u64, len: u64) -> u64 {
+    let at = at & (2 * PAYLOAD - 1);
+    if at > PAYLOAD || len > PAYLOAD {
+        return 0;
+    }
+    if len == 0 {
+        return 0;
+    }
+    // SAFETY: at and len are at most PAYLOAD each, and the scratch holds twice that behind the record.
+    let to = unsafe { scratch.cast::<u8>().add(size_of::<DataRecord>() + at as usize) };
+    // SAFETY: the helper checks the user address; the destination was bounded above.
+    if unsafe { bpf_probe_read_user(to.cast(), len as u32, from as *const _) } != 0 {
+        emit::count(Counter::UserFault);
+        return 0;
+    }
+    len
+}
+
+/// Submits the record that stands for the call's bytes from `done` on: `head` copied from there, `tail` from the end.
+#[inline(always)]
+pub fn submit(plan: &Plan, scratch: *mut Scratch, done: u64, head: u64, tail: u64, last: bool) {
+    if head > PAYLOAD || tail > TAIL {
+        return;
+    }
+    let len = if last { plan.len - done } else { head };
+    let mut record = plan.record;
+    record.offset = plan.offset + done;
+    record.len = len as u32;
+    record.head_len = head as u32;
+    record.tail_len = tail as u32;
+    if !last {
+        record.header.flags |= FLAG_MORE;
+    }
+    // SAFETY: the scratch is larger than a record and aligned for it.
+    unsafe { scratch.cast::<DataRecord>().write(record) };
+    let size = size_of::<DataRecord>() + head as usize + tail as usize;
+    // SAFETY: the size is below the scratch's length by the bounds above.
+    let sent = unsafe { emit::bytes(scratch.cast(), size) };
+    let Some(counters) = Counters::this_cpu() else { return };
+    if sent {
+        emit::count(Counter::Events);
+        counters.add(Counter::BytesCopied, head + tail);
+    } else {
+        counters.add(Counter::RingFullData, 1);
+        counters.add(Counter::RingFullBytes, len);
+        if done == 0 {
+            counters.add(Counter::RingFullTurns, plan.starts_turn);
+        }
+    }
+}

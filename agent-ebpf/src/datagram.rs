@@ -1,0 +1,186 @@
+//! Datagram sockets: one record for each message, with the other end's address where the call names it.
+
+use agent_common::{
+    capture::{MAX_RECORD_PAYLOAD, MODE_NONE},
+    conn::{EGRESS, SockAddr},
+    counters::Counter,
+    event::{DatagramRecord, EventKind, FLAG_EGRESS},
+};
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+
+use crate::{
+    capture::Caller,
+    conn::{self, Sight},
+    emit::{self, Counters},
+    gather::{MESSAGES, MMSGHDR, MMSGHDR_LEN},
+    kernel::read_user,
+    maps::{Conn, SCRATCH, Scratch},
+    sock::{AF_INET, AF_INET6, SOCK_DGRAM, Sock},
+    waits,
+};
+
+const PAYLOAD: u64 = MAX_RECORD_PAYLOAD as u64;
+/// Segments of a message that are read.
+const SEGMENTS: u64 = 8;
+
+/// What the records of one call have in common. `None`: no record is due.
+#[inline(always)]
+fn begin(sock: &Sock, caller: Caller, direction: usize) -> Option<(*mut Conn, DatagramRecord)> {
+    let conn_entry = conn::find_or_make(sock, caller.tgid, Sight::Data { direction, len: 0 })?;
+    conn::announce(sock, conn_entry);
+    // SAFETY: the pointer is to a map value.
+    let conn = unsafe { &mut *conn_entry };
+    if conn.sock_type != SOCK_DGRAM {
+        return None;
+    }
+    conn.tgid = caller.tgid;
+    let flags = if direction == EGRESS { FLAG_EGRESS } else { 0 };
+    let record = DatagramRecord {
+        header: emit::header(EventKind::DATAGRAM, flags, caller.tgid, conn.conn_id),
+        peer: SockAddr::default(),
+        len: 0,
+        head_len: 0,
+        tid: caller.tid,
+        waits: waits::of(caller.tid),
+    };
+    Some((conn_entry, record))
+}
+
+/// Counts a message and writes its record's head. `None`: no record is due.
+#[inline(always)]
+fn write_head(
+    conn: *mut Conn,
+    record: &DatagramRecord,
+    direction: usize,
+    name: u64,
+    len: u64,
+) -> Option<*mut Scratch> {
+    Counters::this_cpu()?.add(Counter::BytesSeen, len);
+    // SAFETY: the pointer is to a map value.
+    let conn = unsafe { &mut *conn };
+    conn.offset[direction] += len;
+    if conn.mode.mode == MODE_NONE {
+        return None;
+    }
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: the scratch is larger than the record and aligned for it.
+    let head = unsafe { &mut *scratch.cast::<DatagramRecord>() };
+    *head = *record;
+    head.len = len as u32;
+    read_peer(name, &mut head.peer);
+    Some(scratch)
+}
+
+/// The address that a call names, as the process wrote it or was handed it.
+#[inline(always)]
+fn read_peer(name: u64, peer: &mut SockAddr) {
+    if name == 0 {
+        return;
+    }
+    let Some([family, port]) = read_user::<[u16; 2]>(name) else { return };
+    if family == AF_INET {
+        let Some(addr) = read_user::<[u8; 4]>(name + 4) else { return };
+        peer.addr[0] = addr[0];
+        peer.addr[1] = addr[1];
+        peer.addr[2] = addr[2];
+        peer.addr[3] = addr[3];
+    } else if family == AF_INET6 {
+        let Some(addr) = read_user::<[u8; 16]>(name + 8) else { return };
+        peer.addr = addr;
+    } else {
+        return;
+    }
+    peer.family = family;
+    peer.port = u16::from_be(port);
+}
+
+/// Copies behind the record's head; how much arrived.
+#[inline(always)]
+fn copy(scratch: *mut Scratch, at: u64, from: u64, len: u64) -> u64 {
+    let at = at & (2 * PAYLOAD - 1);
+    if at > PAYLOAD || len > PAYLOAD || len == 0 {
+        return 0;
+    }
+    // SAFETY: at and len are at most PAYLOAD each, and the scratch holds twice that behind the head.
+    let to = unsafe { scratch.cast::<u8>().add(size_of::<DatagramRecord>() + at as usize) };
+    // SAFETY: the helper checks the user address; the destination was bounded above.
+    if unsafe { bpf_probe_read_user(to.cast(), len as u32, from as *const _) } != 0 {
+        emit::count(Counter::UserFault);
+        return 0;
+    }
+    len
+}
+
+/// Submits the record with `head` bytes behind its head.
+#[inline(always)]
+fn submit(scratch: *mut Scratch, head: u64, len: u64) {
+    if head > PAYLOAD {
+        return;
+    }
+    // SAFETY: `begin` wrote the record there.
+    unsafe { (*scratch.cast::<DatagramRecord>()).head_len = head as u32 };
+    // SAFETY: the size is below the scratch's length.
+    let sent = unsafe { emit::bytes(scratch.cast(), size_of::<DatagramRecord>() + head as usize) };
+    if let Some(counters) = Counters::this_cpu() {
+        if sent {
+            emit::count(Counter::Events);
+            counters.add(Counter::BytesCopied, head);
+        } else {
+            counters.add(Counter::RingFullData, 1);
+            counters.add(Counter::RingFullBytes, len);
+        }
+    }
+}
+
+/// A message of `len` bytes, of which `held` lie at `address`.
+#[inline(always)]
+pub fn message(sock: &Sock, caller: Caller, direction: usize, name: u64, address: u64, len: u64, held: u64) {
+    let Some((conn, record)) = begin(sock, caller, direction) else { return };
+    let Some(scratch) = write_head(conn, &record, direction, name, len) else { return };
+    let want = if held > PAYLOAD { PAYLOAD } else { held };
+    submit(scratch, copy(scratch, 0, address, want), len);
+}
+
+/// A message of `len` bytes over `count` segments at `iov`.
+#[inline(always)]
+pub fn segments(sock: &Sock, caller: Caller, direction: usize, name: u64, iov: u64, count: u64, len: u64) {
+    let Some((conn, record)) = begin(sock, caller, direction) else { return };
+    let Some(scratch) = write_head(conn, &record, direction, name, len) else { return };
+    let mut head = 0;
+    for index in 0..SEGMENTS {
+        if index >= count || head >= len || head >= PAYLOAD {
+            break;
+        }
+        let Some([base, size]) = read_user::<[u64; 2]>(iov + index * 16) else { break };
+        let mut want = if size < len - head { size } else { len - head };
+        if want > PAYLOAD - head {
+            want = PAYLOAD - head;
+        }
+        head += copy(scratch, head, base, want);
+    }
+    submit(scratch, head, len);
+}
+
+/// The messages that recvmmsg or sendmmsg moved; of each, the first segment.
+#[inline(always)]
+pub fn messages(sock: &Sock, caller: Caller, direction: usize, vector: u64, count: u64) {
+    let Some((conn, record)) = begin(sock, caller, direction) else { return };
+    for index in 0..MESSAGES {
+        if index >= count {
+            return;
+        }
+        let at = vector + index * MMSGHDR;
+        // msg_name, msg_namelen, msg_iov, msg_iovlen
+        let Some([name, _, iov, _]) = read_user::<[u64; 4]>(at) else { return };
+        let Some(len) = read_user::<u32>(at + MMSGHDR_LEN) else { return };
+        let Some([base, size]) = read_user::<[u64; 2]>(iov) else { return };
+        let len = u64::from(len);
+        let Some(scratch) = write_head(conn, &record, direction, name, len) else { return };
+        let held = if size < len { size } else { len };
+        let want = if held > PAYLOAD { PAYLOAD } else { held };
+        submit(scratch, copy(scratch, 0, base, want), len);
+    }
+    if let Some(counters) = Counters::this_cpu() {
+        counters.add(Counter::MessagesSkipped, count.saturating_sub(MESSAGES));
+    }
+}

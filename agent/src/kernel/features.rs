@@ -1,0 +1,68 @@
+//! What this kernel and these rights allow, found by trying; the facts behind `skep check`.
+
+use std::fs;
+
+/// One thing that a back end needs.
+#[derive(Clone, Debug)]
+pub struct Feature {
+    /// What it is, in the kernel's words.
+    pub name: &'static str,
+    /// Whether it is there, and if not, why it is needed and how to get it.
+    pub state: Result<String, String>,
+}
+
+/// The facts, in the order in which a person asks for them.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// `uname -r`
+    pub kernel_release: String,
+    /// Kernel lockdown: `none`, `integrity`, `confidentiality`, or unknown.
+    pub lockdown: Option<String>,
+    /// What was looked at without loading anything.
+    pub features: Vec<Feature>,
+}
+
+/// Looks around without loading anything; what loads and attaches is told by [`crate::probe::Probe::load`].
+pub fn features() -> Features {
+    Features {
+        kernel_release: read("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".to_owned()),
+        lockdown: lockdown(),
+        features: vec![type_information(), rights()],
+    }
+}
+
+fn read(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+/// The bracketed word of `none [integrity] confidentiality`.
+fn lockdown() -> Option<String> {
+    let text = read("/sys/kernel/security/lockdown")?;
+    Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
+}
+
+fn type_information() -> Feature {
+    let path = super::offsets::VMLINUX_BTF;
+    let state = match super::offsets::read(std::path::Path::new(path)) {
+        Ok(_) => Ok(format!("{path}, all structure members found")),
+        Err(error) => Err(error.to_string()),
+    };
+    Feature { name: "kernel type information (BTF)", state }
+}
+
+/// Effective capabilities (capability.h): SYS_ADMIN 21 covers PERFMON 38 and BPF 39.
+fn rights() -> Feature {
+    let status = read("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    let has = |bit: u32| effective >> bit & 1 == 1;
+    let state = if has(21) || (has(38) && has(39)) {
+        Ok("CAP_BPF and CAP_PERFMON".to_owned())
+    } else {
+        Err("CAP_BPF and CAP_PERFMON are missing; run with sudo or as root".to_owned())
+    };
+    Feature { name: "rights to load and attach", state }
+}
