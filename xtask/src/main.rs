@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build_ebpf;
 mod check;
 mod demo;
@@ -51,6 +52,11 @@ enum Verb {
         #[arg(long, default_value_t = 15)]
         seconds: u32,
     },
+    /// Benchmarks that print a table
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
 }
 
 fn main() -> ExitCode {
@@ -71,6 +77,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Setup => setup::run(&root)?,
         Verb::Check => return Ok(check::run(&root)),
         Verb::Demo { seconds } => demo::run(&root, seconds)?,
+        Verb::Bench { bench } => bench::run(&root, &bench)?,
         Verb::Test { full } => return Ok(test::run(&root, full)),
     }
     Ok(ExitCode::SUCCESS)
