@@ -65,6 +65,7 @@ names! {
     HOST_ID = "host.id", Development;
     OS_TYPE = "os.type", Development;
     PROCESS_PID = "process.pid", Development;
+    PROCESS_VPID = "process.vpid", Development;
     PROCESS_EXECUTABLE_NAME = "process.executable.name", Development;
     CONTAINER_ID = "container.id", ReleaseCandidate;
 }

@@ -1,0 +1,196 @@
+//! What the pipeline talks to: spans go to the output, wishes to the kernel side, process events to discovery.
+//!
+//! In: calls of [`Sink`] while records are parsed. Out: [`Shell::settle`] hands back what must be told to the
+//! pipeline and the probe once neither is busy.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Instant;
+
+use agent_common::capture::CaptureMode;
+use agent_common::event::{UNSEEN_COMPAT, UNSEEN_IO_URING};
+use agent_pipeline::span::Span;
+use agent_pipeline::stats::Stats;
+use agent_pipeline::{Pipeline, ProcessEvent, Sink};
+
+use crate::clock::Clock;
+use crate::discovery::Discovery;
+use crate::discovery::processes::Processes;
+use crate::output::Output;
+use crate::probe::Control;
+
+/// Processes that have been warned about; a bound, because process numbers come from outside.
+const MAX_WARNED: usize = 4096;
+
+/// The user side around the pipeline.
+pub struct Shell {
+    /// Kernel time to wall clock.
+    pub clock: Clock,
+    /// Which processes are watched.
+    pub discovery: Discovery,
+    /// Who they are.
+    pub processes: Processes,
+    /// Where spans go.
+    pub output: Output,
+    /// Wishes that the kernel side refused.
+    pub control_failed: u64,
+    control: Control,
+    events: VecDeque<ProcessEvent>,
+    to_select: Vec<u32>,
+    warned: HashSet<(u32, Warning)>,
+    now: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Warning {
+    OnlyTls,
+    Unseen(u32),
+}
+
+impl Sink for Shell {
+    fn span(&mut self, span: &Span<'_>) {
+        let resource = self.processes.resource(span.tgid);
+        self.output.span(span, resource, &self.clock);
+    }
+
+    fn set_capture(&mut self, conn_id: u64, sock: u64, mode: CaptureMode) {
+        if self.control.set_capture(conn_id, sock, mode).is_err() {
+            self.control_failed += 1;
+        }
+    }
+
+    fn process(&mut self, event: ProcessEvent) {
+        self.events.push_back(event);
+    }
+
+    fn thread_is_event_loop(&mut self, tgid: u32, tid: u32) -> bool {
+        self.processes.thread_is_event_loop(tgid, tid, self.now)
+    }
+}
+
+impl Shell {
+    /// Around a pipeline that has seen nothing yet.
+    pub fn new(
+        discovery: Discovery,
+        processes: Processes,
+        output: Output,
+        clock: Clock,
+        control: Control,
+    ) -> Self {
+        Self {
+            clock,
+            discovery,
+            processes,
+            output,
+            control_failed: 0,
+            control,
+            events: VecDeque::new(),
+            to_select: Vec::new(),
+            warned: HashSet::new(),
+            now: Instant::now(),
+        }
+    }
+
+    /// Time goes on; read once a tick, not once an event.
+    pub fn tick(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// Acts on process events. Called after each record, so that a child's first request already finds it known.
+    pub fn settle(&mut self, pipeline: &mut Pipeline) {
+        while let Some(event) = self.events.pop_front() {
+            match event {
+                ProcessEvent::Fork { parent, child } => {
+                    self.discovery.selected(child);
+                    let context = self.processes.learn_child(parent, child);
+                    pipeline.set_thread_context(child, context);
+                }
+                ProcessEvent::Exec { tgid } if self.discovery.is_selected(tgid) => {
+                    self.learn(tgid, pipeline);
+                }
+                ProcessEvent::Exec { tgid } => {
+                    if self.discovery.exec_matches(tgid) {
+                        self.to_select.push(tgid);
+                    }
+                }
+                ProcessEvent::Listen { tgid, port } => {
+                    // The kernel side has selected it already.
+                    if !self.discovery.is_selected(tgid) {
+                        self.discovery.selected(tgid);
+                        self.learn(tgid, pipeline);
+                        log::info!("watching {}: it listens on port {port}", self.processes.label(tgid));
+                    }
+                }
+                ProcessEvent::Exit { tgid } => {
+                    self.discovery.ended(tgid);
+                    self.processes.end(tgid, self.now);
+                }
+                ProcessEvent::Unseen { tgid, what } => self.warn_unseen(tgid, what),
+            }
+        }
+    }
+
+    /// Processes that a rule selects since the last call; the caller selects them in the kernel.
+    pub fn take_to_select(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.to_select)
+    }
+
+    /// A process is watched from now on: reads who it is.
+    pub fn learn(&mut self, tgid: u32, pipeline: &mut Pipeline) {
+        let context = self.processes.learn(tgid);
+        pipeline.set_thread_context(tgid, context);
+    }
+
+    /// The watched processes in a few words.
+    pub fn selected_label(&self) -> String {
+        const NAMED: usize = 4;
+        let all: Vec<u32> = self.discovery.all_selected().collect();
+        if all.is_empty() {
+            return "0 processes selected yet".to_owned();
+        }
+        let names: Vec<_> = all.iter().take(NAMED).map(|&tgid| self.processes.label(tgid)).collect();
+        let more = if all.len() > NAMED { ", …" } else { "" };
+        let plural = if all.len() == 1 { "process" } else { "processes" };
+        format!("{} {plural} selected: {}{more}", all.len(), names.join(", "))
+    }
+
+    /// What is done once a second: the clock, processes that are gone, processes that speak only TLS.
+    pub fn every_second(&mut self, pipeline: &mut Pipeline) {
+        self.clock.follow();
+        self.processes.forget_ended(self.now, |tgid| pipeline.forget_process(tgid));
+        self.warn_only_tls(pipeline.stats());
+    }
+
+    fn warn_only_tls(&mut self, stats: &Stats) {
+        for (tgid, kinds) in stats.processes() {
+            if tgid != 0 && kinds.tls > 0 && kinds.http1 == 0 && self.first_time(tgid, Warning::OnlyTls) {
+                log::warn!(
+                    "{} speaks only TLS, which Skep cannot read yet: watch the plain HTTP side, for instance the \
+                     service behind the proxy that ends TLS",
+                    self.processes.label(tgid)
+                );
+            }
+        }
+    }
+
+    fn warn_unseen(&mut self, tgid: u32, what: u32) {
+        if !self.first_time(tgid, Warning::Unseen(what)) {
+            return;
+        }
+        let label = self.processes.label(tgid);
+        match what {
+            UNSEEN_COMPAT => log::warn!(
+                "{label} makes 32-bit system calls, which Skep does not read: its requests are missing; use a 64-bit \
+                 build of it"
+            ),
+            UNSEEN_IO_URING => log::warn!(
+                "{label} uses io_uring, which this back end does not see: requests that go that way are missing; \
+                 switch io_uring off in it (Node.js: UV_USE_IO_URING=0)"
+            ),
+            other => log::warn!("{label} does something that this back end does not see (code {other})"),
+        }
+    }
+
+    fn first_time(&mut self, tgid: u32, warning: Warning) -> bool {
+        self.warned.len() < MAX_WARNED && self.warned.insert((tgid, warning))
+    }
+}

@@ -1,0 +1,124 @@
+//! Skep's own counters, and the books that must close: the kernel numbers the turns (changes of direction) of all
+//! connections, so what was lost is known and not only what was seen.
+//!
+//! In: the kernel side's counters, the pipeline's and the output's. Out: lines on standard error.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use agent_common::counters::{COUNTER_NAMES, COUNTERS, Counter};
+use agent_pipeline::stats::Stats;
+
+use crate::output::OutputStats;
+
+/// All counters of a run at one moment.
+pub struct Books<'a> {
+    /// Since the start of the run.
+    pub elapsed: Duration,
+    /// The kernel side's.
+    pub kernel: [u64; COUNTERS],
+    /// The pipeline's.
+    pub pipeline: &'a Stats,
+    /// The output's.
+    pub output: OutputStats,
+    /// Requests to change a capture mode that the kernel refused.
+    pub control_failed: u64,
+    /// Memory of all kernel maps.
+    pub map_memory_bytes: u64,
+}
+
+/// Counters of the kernel side that are losses, not volumes.
+const LOSSES: &[Counter] = &[
+    Counter::RingFullData,
+    Counter::RingFullConn,
+    Counter::RingFullProcess,
+    Counter::ConnTableFull,
+    Counter::SelectTableFull,
+    Counter::ThreadTableFull,
+    Counter::SegmentsSkipped,
+    Counter::UserFault,
+    Counter::FdGone,
+    Counter::SockReused,
+    Counter::MessagesSkipped,
+];
+
+impl Books<'_> {
+    /// The lines, without times or levels in front.
+    pub fn lines(&self) -> [String; 4] {
+        let kernel = |counter: Counter| self.kernel[counter as usize];
+        let pipeline = self.pipeline;
+        let volumes = format!(
+            "stats after {:.1} s: events {}, bytes copied {} of {} seen, connections {}, requests {}, spans {} ({} \
+             without a size), written {}, map memory {} kB, resident {} kB",
+            self.elapsed.as_secs_f64(),
+            kernel(Counter::Events),
+            kernel(Counter::BytesCopied),
+            kernel(Counter::BytesSeen),
+            kernel(Counter::Connections),
+            pipeline.requests,
+            pipeline.spans,
+            pipeline.spans_without_size,
+            self.output.written,
+            self.map_memory_bytes / 1024,
+            resident_kb(),
+        );
+        let mut drops = String::from("drops by stage/reason:");
+        let mut none = true;
+        for (stage, reason, count) in self.drops().filter(|&(_, _, count)| count != 0) {
+            none = false;
+            let _ = write!(drops, " {stage}/{reason} {count}");
+        }
+        if none {
+            drops.push_str(" none");
+        }
+        let mut kinds = agent_pipeline::stats::Kinds::default();
+        for (_, process) in pipeline.processes() {
+            kinds.http1 += process.http1;
+            kinds.tls += process.tls;
+            kinds.other += process.other;
+            kinds.mid_stream += process.mid_stream;
+            kinds.undecided += process.undecided;
+        }
+        let connections = format!(
+            "connections by kind: http1 {}, tls {}, other {}, mid_stream {}, undecided {}",
+            kinds.http1, kinds.tls, kinds.other, kinds.mid_stream, kinds.undecided
+        );
+        [volumes, drops, connections, self.closing_line()]
+    }
+
+    /// Turns numbered by the kernel = turns seen + turns not captured on purpose + turns lost.
+    fn closing_line(&self) -> String {
+        let numbered = self.kernel[Counter::Turns as usize];
+        let accounted = self.pipeline.turns.saturating_add(self.pipeline.turns_not_captured);
+        let mut line = format!(
+            "books: {numbered} turns in the kernel = {} seen + {} not captured on purpose + {} lost ({} of them in a \
+             full ring buffer)",
+            self.pipeline.turns,
+            self.pipeline.turns_not_captured,
+            numbered.saturating_sub(accounted),
+            self.kernel[Counter::RingFullTurns as usize],
+        );
+        if accounted > numbered {
+            let _ = write!(line, "; {} counted twice", accounted - numbered);
+        }
+        line
+    }
+
+    fn drops(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        let kernel = LOSSES.iter().map(|&counter| {
+            let index = counter as usize;
+            ("kernel", COUNTER_NAMES[index], self.kernel[index])
+        });
+        kernel.chain(self.pipeline.drops()).chain([
+            ("control", "refused", self.control_failed),
+            ("output", "queue_full", self.output.queue_full),
+        ])
+    }
+}
+
+/// Resident memory of Skep itself.
+fn resident_kb() -> u64 {
+    const PAGE_KB: u64 = 4;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).map_or(0, |pages| pages * PAGE_KB)
+}
