@@ -1,1 +1,216 @@
-//! Skep, the agent.
+//! Skep, the agent: [`run`] wires the stages in the order in which data passes through them.
+//!
+//! selection → kernel programs → ring buffer → pipeline → [`shell::Shell`] → standard output. One thread drains and
+//! parses; a second one writes.
+
+pub mod check;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod discovery;
+pub mod kernel;
+pub mod logging;
+pub mod notify;
+pub mod output;
+pub mod probe;
+pub mod shell;
+pub mod stats;
+pub mod wake;
+
+use std::time::{Duration, Instant};
+
+use agent_common::counters::Counter;
+use agent_pipeline::Pipeline;
+use anyhow::Context;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::discovery::Discovery;
+use crate::discovery::processes::Processes;
+use crate::discovery::resource::Host;
+use crate::kernel::ktime_ns;
+use crate::output::Output;
+use crate::probe::{Probe, ProbeConfig};
+use crate::shell::Shell;
+use crate::stats::Books;
+use crate::wake::{Signals, Wake};
+
+/// Between two looks at the ring buffer while something happens, and while nothing does.
+const TICK: Duration = Duration::from_millis(10);
+const IDLE_TICK: Duration = Duration::from_millis(50);
+/// Ticks without a record after which nothing happens.
+const IDLE_TICKS: u32 = 100;
+/// Records taken before the rest of the loop has its turn.
+const BATCH: usize = 4096;
+const BATCHES_PER_TICK: usize = 64;
+const STATS_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a run goes on after the last watched process has ended: its connections close after it.
+const AFTER_THE_LAST: Duration = Duration::from_millis(200);
+/// What standard output may take at the end, so that all is over within a second.
+const LAST_WRITE: Duration = Duration::from_millis(600);
+
+/// Watches the selected processes until a signal, the time or the end of all of them.
+///
+/// # Errors
+/// One line that names the object and the mend.
+pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
+    let signals = Signals::block().context("block signals")?;
+    let mut discovery = Discovery::new(config.selection)?;
+    let mut probe = Probe::load(&ProbeConfig {
+        ring_bytes: config.limits.ring_bytes,
+        max_connections: config.limits.max_connections,
+        max_processes: config.limits.max_processes,
+        max_threads: config.limits.max_threads,
+        report_all_exec: discovery.has_exe_rules(),
+        ports: discovery.ports().to_vec(),
+        btf: config.btf,
+    })?;
+    discovery.scan(|tgid| probe.select(tgid))?;
+    probe.attach()?;
+    // Once more: who came while the programs were being attached.
+    discovery.scan(|tgid| probe.select(tgid))?;
+    discovery.drop_dead()?;
+    let live = started.elapsed();
+
+    let mut pipeline = Pipeline::new(agent_pipeline::Config {
+        seed: random_seed()?,
+        max_connections: config.limits.max_connections as usize * 2,
+        ..agent_pipeline::Config::default()
+    });
+    let output = Output::start(config.output).context("start the writer of standard output")?;
+    let processes = Processes::new(Host::read());
+    let mut shell = Shell::new(discovery, processes, output, Clock::start(), probe.control());
+    for tgid in shell.discovery.all_selected().collect::<Vec<_>>() {
+        shell.learn(tgid, &mut pipeline);
+    }
+    log::info!(
+        "ready: back end {}, {}, {} ms since start",
+        probe.backend(),
+        shell.selected_label(),
+        live.as_millis()
+    );
+    notify::notify("READY=1");
+
+    let wake = Wake::new(probe.ring_fd(), signals).context("watch the ring buffer")?;
+    let end = drain_until_end(config.duration, config.stats, &wake, &mut probe, &mut pipeline, &mut shell)?;
+    log::info!("stopping: {end}");
+    notify::notify("STOPPING=1");
+
+    // Nothing new from here on, so that the books can close.
+    for tgid in shell.discovery.all_selected().collect::<Vec<_>>() {
+        probe.deselect(tgid)?;
+    }
+    drain(&mut probe, &mut pipeline, &mut shell)?;
+    pipeline.finish(ktime_ns(), &mut shell);
+    let elapsed = started.elapsed();
+    let (kernel, map_memory_bytes) = (probe.counters(), probe.map_memory_bytes());
+    drop(probe);
+    let output = shell.output.finish(LAST_WRITE);
+    let books = Books {
+        elapsed,
+        kernel,
+        pipeline: pipeline.stats(),
+        output,
+        control_failed: shell.control_failed,
+        map_memory_bytes,
+    };
+    books.lines().iter().for_each(|line| log::info!("{line}"));
+    still_writable(&shell.output)
+}
+
+/// The loop. Says why it ended.
+fn drain_until_end(
+    duration: Option<Duration>,
+    print_stats: bool,
+    wake: &Wake,
+    probe: &mut Probe,
+    pipeline: &mut Pipeline,
+    shell: &mut Shell,
+) -> anyhow::Result<&'static str> {
+    let started = Instant::now();
+    let (mut last_second, mut last_stats) = (started, started);
+    let mut idle_ticks = 0_u32;
+    let mut over_since = None;
+    loop {
+        let now = Instant::now();
+        let left = duration.map_or(TICK, |duration| duration.saturating_sub(now - started));
+        let pause = if idle_ticks < IDLE_TICKS { TICK } else { IDLE_TICK };
+        if wake.wait(pause.min(left.max(Duration::from_millis(1)))).context("wait for the ring buffer")? {
+            return Ok("signal");
+        }
+        let now = Instant::now();
+        shell.tick(now);
+        let records = drain(probe, pipeline, shell)?;
+        idle_ticks = if records == 0 { idle_ticks.saturating_add(1) } else { 0 };
+        pipeline.on_tick(ktime_ns(), shell);
+        shell.output.flush();
+        still_writable(&shell.output)?;
+
+        if now - last_second >= Duration::from_secs(1) {
+            last_second = now;
+            shell.every_second(pipeline);
+        }
+        if print_stats && now - last_stats >= STATS_INTERVAL {
+            last_stats = now;
+            let books = Books {
+                elapsed: now - started,
+                kernel: probe.counters(),
+                pipeline: pipeline.stats(),
+                output: shell.output.stats(),
+                control_failed: shell.control_failed,
+                map_memory_bytes: probe.map_memory_bytes(),
+            };
+            books.lines().iter().for_each(|line| log::info!("{line}"));
+        }
+        if duration.is_some_and(|duration| now - started >= duration) {
+            return Ok("the time is over");
+        }
+        // Where a process event was lost, somebody unknown may still be there.
+        if shell.discovery.is_over() && probe.counters()[Counter::RingFullProcess as usize] == 0 {
+            if now - *over_since.get_or_insert(now) >= AFTER_THE_LAST {
+                return Ok("all watched processes have ended");
+            }
+        } else {
+            over_since = None;
+        }
+    }
+}
+
+/// Takes what the ring buffer holds. Returns the number of records.
+fn drain(probe: &mut Probe, pipeline: &mut Pipeline, shell: &mut Shell) -> anyhow::Result<usize> {
+    let mut total = 0;
+    for _ in 0..BATCHES_PER_TICK {
+        let count = probe.drain(BATCH, |record| {
+            pipeline.on_record(record, shell);
+            shell.settle(pipeline);
+        });
+        total += count;
+        for tgid in shell.take_to_select() {
+            probe.select(tgid)?;
+            shell.discovery.selected(tgid);
+            shell.learn(tgid, pipeline);
+        }
+        if count < BATCH {
+            break;
+        }
+    }
+    Ok(total)
+}
+
+fn still_writable(output: &Output) -> anyhow::Result<()> {
+    match output.failure() {
+        None => Ok(()),
+        Some(error) => anyhow::bail!(
+            "write spans to standard output: {error}; its reader is gone: keep it running, or use --print none"
+        ),
+    }
+}
+
+fn random_seed() -> anyhow::Result<[u64; 2]> {
+    let mut bytes = [0_u8; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes))
+        .context("read /dev/urandom")?;
+    let seed = u128::from_ne_bytes(bytes);
+    Ok([seed as u64, (seed >> 64) as u64])
+}

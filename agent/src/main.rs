@@ -1,3 +1,52 @@
-//! The `skep` command.
+//! The `skep` command: argv in, exit code out (0 done, 1 failed, 2 bad usage).
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{CommandFactory, Parser};
+use skep::cli::{Cli, Command, LogFormatArg, RunArgs};
+use skep::config::Config;
+use skep::{check, logging};
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    match Cli::parse().command {
+        Command::Run(args) => run(&args, started),
+        Command::Check => {
+            logging::start(LogFormatArg::Text.into());
+            let report = check::check();
+            print(report.text.as_bytes());
+            if report.can_run { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "skep", &mut script);
+            print(&script);
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn run(args: &RunArgs, started: Instant) -> ExitCode {
+    logging::start(args.log_format.into());
+    let config = match Config::from_args(args) {
+        Ok(config) => config,
+        Err(error) => {
+            log::error!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    match skep::run(config, started) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(bytes: &[u8]) {
+    // `skep completions | head` may close early; that is nobody's error.
+    let _ = std::io::stdout().lock().write_all(bytes);
+}
