@@ -13,11 +13,9 @@ use agent_common::{
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 
 use crate::{
-    conn::{self, Sight},
     emit::{self, Counters},
     gather,
     maps::{Conn, SCRATCH, Scratch},
-    sock::{SOCK_STREAM, Sock},
     waits,
 };
 
@@ -47,16 +45,11 @@ pub struct Plan {
     pub starts_turn: u64,
 }
 
-/// Counts a call on its connection and decides what to copy. `None`: no record is due.
+/// Counts a call on its stream connection and decides what to copy. `None`: no record is due.
 #[inline(always)]
-pub fn plan(sock: &Sock, caller: Caller, direction: usize, len: u64) -> Option<Plan> {
-    let conn = conn::find_or_make(sock, caller.tgid, Sight::Data { direction, len })?;
-    conn::announce(sock, conn);
+pub fn plan(conn: *mut Conn, caller: Caller, direction: usize, len: u64) -> Option<Plan> {
     // SAFETY: the pointer is to a map value.
     let conn = unsafe { &mut *conn };
-    if conn.sock_type != SOCK_STREAM {
-        return None;
-    }
     let counters = Counters::this_cpu()?;
     counters.add(Counter::BytesSeen, len);
     conn.tgid = caller.tgid;
@@ -115,8 +108,8 @@ fn capped(caps: Caps, turn_before: u32) -> u64 {
 /// copied needs more than one record, it is left in the gathering state, and the result is `true`: the caller goes on
 /// with `gather::go_on` behind a tail call.
 #[inline(always)]
-pub fn buffer(sock: &Sock, caller: Caller, direction: usize, buffer: u64, len: u64, held: u64) -> bool {
-    let Some(mut plan) = plan(sock, caller, direction, len) else { return false };
+pub fn buffer(conn: *mut Conn, caller: Caller, direction: usize, buffer: u64, len: u64, held: u64) -> bool {
+    let Some(mut plan) = plan(conn, caller, direction, len) else { return false };
     if plan.capture > held {
         plan.capture = held;
     }
@@ -138,8 +131,8 @@ pub fn buffer(sock: &Sock, caller: Caller, direction: usize, buffer: u64, len: u
 
 /// A call whose bytes never were in user memory, or are not read.
 #[inline(always)]
-pub fn unread(sock: &Sock, caller: Caller, direction: usize, len: u64) {
-    let Some(plan) = plan(sock, caller, direction, len) else { return };
+pub fn unread(conn: *mut Conn, caller: Caller, direction: usize, len: u64) {
+    let Some(plan) = plan(conn, caller, direction, len) else { return };
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
     submit(&plan, scratch, 0, 0, 0, true);
 }

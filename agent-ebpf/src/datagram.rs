@@ -10,12 +10,11 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 
 use crate::{
     capture::Caller,
-    conn::{self, Sight},
     emit::{self, Counters},
     gather::{MESSAGES, MMSGHDR, MMSGHDR_LEN},
     kernel::read_user,
     maps::{Conn, SCRATCH, Scratch},
-    sock::{AF_INET, AF_INET6, SOCK_DGRAM, Sock},
+    sock::{AF_INET, AF_INET6},
     waits,
 };
 
@@ -23,27 +22,21 @@ const PAYLOAD: u64 = MAX_RECORD_PAYLOAD as u64;
 /// Segments of a message that are read.
 const SEGMENTS: u64 = 8;
 
-/// What the records of one call have in common. `None`: no record is due.
+/// What the records of one call have in common.
 #[inline(always)]
-fn begin(sock: &Sock, caller: Caller, direction: usize) -> Option<(*mut Conn, DatagramRecord)> {
-    let conn_entry = conn::find_or_make(sock, caller.tgid, Sight::Data { direction, len: 0 })?;
-    conn::announce(sock, conn_entry);
+fn begin(conn: *mut Conn, caller: Caller, direction: usize) -> DatagramRecord {
     // SAFETY: the pointer is to a map value.
-    let conn = unsafe { &mut *conn_entry };
-    if conn.sock_type != SOCK_DGRAM {
-        return None;
-    }
+    let conn = unsafe { &mut *conn };
     conn.tgid = caller.tgid;
     let flags = if direction == EGRESS { FLAG_EGRESS } else { 0 };
-    let record = DatagramRecord {
+    DatagramRecord {
         header: emit::header(EventKind::DATAGRAM, flags, caller.tgid, conn.conn_id),
         peer: SockAddr::default(),
         len: 0,
         head_len: 0,
         tid: caller.tid,
         waits: waits::of(caller.tid),
-    };
-    Some((conn_entry, record))
+    }
 }
 
 /// Counts a message and writes its record's head. `None`: no record is due.
@@ -134,8 +127,16 @@ fn submit(scratch: *mut Scratch, head: u64, len: u64) {
 
 /// A message of `len` bytes, of which `held` lie at `address`.
 #[inline(always)]
-pub fn message(sock: &Sock, caller: Caller, direction: usize, name: u64, address: u64, len: u64, held: u64) {
-    let Some((conn, record)) = begin(sock, caller, direction) else { return };
+pub fn message(
+    conn: *mut Conn,
+    caller: Caller,
+    direction: usize,
+    name: u64,
+    address: u64,
+    len: u64,
+    held: u64,
+) {
+    let record = begin(conn, caller, direction);
     let Some(scratch) = write_head(conn, &record, direction, name, len) else { return };
     let want = if held > PAYLOAD { PAYLOAD } else { held };
     submit(scratch, copy(scratch, 0, address, want), len);
@@ -143,8 +144,16 @@ pub fn message(sock: &Sock, caller: Caller, direction: usize, name: u64, address
 
 /// A message of `len` bytes over `count` segments at `iov`.
 #[inline(always)]
-pub fn segments(sock: &Sock, caller: Caller, direction: usize, name: u64, iov: u64, count: u64, len: u64) {
-    let Some((conn, record)) = begin(sock, caller, direction) else { return };
+pub fn segments(
+    conn: *mut Conn,
+    caller: Caller,
+    direction: usize,
+    name: u64,
+    iov: u64,
+    count: u64,
+    len: u64,
+) {
+    let record = begin(conn, caller, direction);
     let Some(scratch) = write_head(conn, &record, direction, name, len) else { return };
     let mut head = 0;
     for index in 0..SEGMENTS {
@@ -163,8 +172,8 @@ pub fn segments(sock: &Sock, caller: Caller, direction: usize, name: u64, iov: u
 
 /// The messages that recvmmsg or sendmmsg moved; of each, the first segment.
 #[inline(always)]
-pub fn messages(sock: &Sock, caller: Caller, direction: usize, vector: u64, count: u64) {
-    let Some((conn, record)) = begin(sock, caller, direction) else { return };
+pub fn messages(conn: *mut Conn, caller: Caller, direction: usize, vector: u64, count: u64) {
+    let record = begin(conn, caller, direction);
     for index in 0..MESSAGES {
         if index >= count {
             return;

@@ -11,8 +11,7 @@ use crate::{
     capture::{self, Caller, Plan},
     emit::Counters,
     kernel::read_user,
-    maps::{GATHER, SCRATCH},
-    sock::Sock,
+    maps::{Conn, GATHER, SCRATCH},
 };
 
 /// Steps of the loop: one for each segment, message, and record that is filled. IOV_MAX (1024) and some.
@@ -23,7 +22,7 @@ const PAYLOAD: u64 = MAX_RECORD_PAYLOAD as u64;
 const TAIL: u64 = TAIL_LEN as u64;
 
 /// Messages of one call that are read.
-pub const MESSAGES: u64 = 16;
+pub const MESSAGES: u64 = 8;
 /// Size of the kernel's `struct mmsghdr` of a 64-bit process.
 pub const MMSGHDR: u64 = 64;
 /// Offset of `msg_len` in it.
@@ -48,14 +47,22 @@ pub enum Loop {
 
 /// A call over `count` segments at `iov` that moved `len` bytes.
 #[inline(always)]
-pub fn segments(sock: &Sock, caller: Caller, direction: usize, iov: u64, count: u64, len: u64, with: Loop) {
-    let Some(plan) = capture::plan(sock, caller, direction, len) else { return };
+pub fn segments(
+    conn: *mut Conn,
+    caller: Caller,
+    direction: usize,
+    iov: u64,
+    count: u64,
+    len: u64,
+    with: Loop,
+) {
+    let Some(plan) = capture::plan(conn, caller, direction, len) else { return };
     gather(plan, Messages { next: 0, left: 0 }, iov, count, with);
 }
 
-/// A call over `count` messages at `vector` (recvmmsg, sendmmsg) on a stream.
+/// Bytes that the first [`MESSAGES`] of `count` messages moved.
 #[inline(always)]
-pub fn messages(sock: &Sock, caller: Caller, direction: usize, vector: u64, count: u64, with: Loop) {
+pub fn total(vector: u64, count: u64) -> u64 {
     let mut len = 0;
     for index in 0..MESSAGES {
         if index >= count {
@@ -65,8 +72,22 @@ pub fn messages(sock: &Sock, caller: Caller, direction: usize, vector: u64, coun
         let Some(message) = read_user::<u32>(vector + index * MMSGHDR + MMSGHDR_LEN) else { break };
         len += u64::from(message);
     }
+    len
+}
+
+/// A call over `count` messages at `vector` (recvmmsg, sendmmsg) on a stream, which moved `len` bytes.
+#[inline(always)]
+pub fn messages(
+    conn: *mut Conn,
+    caller: Caller,
+    direction: usize,
+    vector: u64,
+    count: u64,
+    len: u64,
+    with: Loop,
+) {
     let messages = if count < MESSAGES { count } else { MESSAGES };
-    let Some(plan) = capture::plan(sock, caller, direction, len) else { return };
+    let Some(plan) = capture::plan(conn, caller, direction, len) else { return };
     if let Some(counters) = Counters::this_cpu() {
         counters.add(Counter::MessagesSkipped, count.saturating_sub(MESSAGES));
     }

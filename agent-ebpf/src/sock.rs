@@ -1,6 +1,8 @@
 //! From a descriptor to its socket, and from a socket to its addresses. Reads only; nothing is kept but the
 //! address of `socket_file_ops`, which has no symbol.
 
+use core::cmp::{max, min};
+
 use agent_common::conn::{ConnTuple, SockAddr};
 
 use crate::{
@@ -43,13 +45,11 @@ impl Sock {
     #[inline(always)]
     pub fn from_fd(task: Task, fd: u64) -> Result<Self, NoSock> {
         let file = task.file(fd).ok_or(NoSock::FdGone)?;
-        let f_op: u64 = file.read(offset!(file_f_op)).ok_or(NoSock::FdGone)?;
-        let inode = file.pointer(offset!(file_f_inode)).ok_or(NoSock::FdGone)?;
+        let File { f_op, inode, socket } = File::read(file).ok_or(NoSock::FdGone)?;
         let shared = SHARED.get_ptr_mut(0).ok_or(NoSock::NotASocket)?;
         if !is_socket(shared, f_op, inode) {
             return Err(NoSock::NotASocket);
         }
-        let socket = file.pointer(offset!(file_private_data)).ok_or(NoSock::FdGone)?;
         let sk = socket.pointer(offset!(socket_sk)).ok_or(NoSock::FdGone)?;
         let inode = inode.read(offset!(inode_i_ino)).ok_or(NoSock::FdGone)?;
         Ok(Self { sk, socket, inode })
@@ -60,6 +60,45 @@ impl Sock {
     pub fn sock_type(&self) -> u16 {
         self.socket.read(offset!(socket_type)).unwrap_or(0)
     }
+}
+
+/// What a `struct file` tells of a socket.
+struct File {
+    f_op: u64,
+    inode: Kernel,
+    socket: Kernel,
+}
+
+/// Words of a `struct file` that one read fetches.
+const WINDOW: usize = 5;
+
+impl File {
+    /// One read where the members lie side by side, as they do since Linux 6.12, else one read for each.
+    #[inline(always)]
+    fn read(file: Kernel) -> Option<Self> {
+        let (f_op, inode, socket) = (offset!(file_f_op), offset!(file_f_inode), offset!(file_private_data));
+        let first = min(f_op, min(inode, socket));
+        let last = max(f_op, max(inode, socket));
+        let (f_op, inode, socket) = if last - first < 8 * WINDOW as u64 {
+            let window: [u64; WINDOW] = file.read(first)?;
+            (word(&window, f_op - first), word(&window, inode - first), word(&window, socket - first))
+        } else {
+            (file.read(f_op)?, file.read(inode)?, file.read(socket)?)
+        };
+        if inode == 0 || socket == 0 {
+            return None;
+        }
+        Some(Self { f_op, inode: Kernel(inode), socket: Kernel(socket) })
+    }
+}
+
+/// The word at a byte offset; the offset is a constant for the verifier, below the window's size.
+#[inline(always)]
+fn word(window: &[u64; WINDOW], at: u64) -> u64 {
+    // SAFETY: `File::read` compared the offset with the window's size.
+    let word = unsafe { window.as_ptr().cast::<u8>().add(at as usize) };
+    // SAFETY: the pointer is into the window, and pointers in a structure are aligned.
+    unsafe { core::ptr::read_volatile(word.cast()) }
 }
 
 /// Compares with `socket_file_ops`, learned once from a file whose inode says that it is a socket.

@@ -20,7 +20,7 @@ use crate::{
     gather::{self, Loop},
     globals::syscall_class,
     kernel::{Regs, Task, read_user},
-    maps::{CONN_BY_SOCK, TAILS},
+    maps::{CONN_BY_SOCK, Conn, TAILS},
     select,
     sock::{NoSock, SOCK_STREAM, Sock},
     waits,
@@ -77,7 +77,16 @@ impl Call {
         Some(Self { caller: Caller { tgid, tid: ids as u32 }, task, regs, ret, class })
     }
 
-    /// The stream socket or datagram socket behind the call's first argument.
+    /// The connection behind a descriptor on which the call moved `len` bytes, and whether it is a stream.
+    #[inline(always)]
+    fn conn(&self, sock: &Sock, direction: usize, len: u64) -> Option<(*mut Conn, bool)> {
+        let conn = conn::find_or_make(sock, self.caller.tgid, Sight::Data { direction, len })?;
+        conn::announce(sock, conn);
+        // SAFETY: the pointer is to a map value.
+        Some((conn, unsafe { (*conn).sock_type } == SOCK_STREAM))
+    }
+
+    /// The socket behind a descriptor.
     #[inline(always)]
     fn sock(&self, fd: u64) -> Option<Sock> {
         match Sock::from_fd(self.task, fd) {
@@ -140,15 +149,16 @@ fn one_buffer(call: &Call) -> Option<bool> {
     let sock = call.sock(call.regs.arg0()?)?;
     let address = call.regs.arg1()?;
     let len = call.ret as u64;
-    if sock.sock_type() == SOCK_STREAM {
+    let (conn, stream) = call.conn(&sock, direction, len)?;
+    if stream {
         // With MSG_TRUNC the bytes are thrown away unread.
         let held = if flags & MSG_TRUNC != 0 { 0 } else { len };
-        return Some(capture::buffer(&sock, call.caller, direction, address, len, held));
+        return Some(capture::buffer(conn, call.caller, direction, address, len, held));
     }
     let name = if call.class == class::READ || call.class == class::WRITE { 0 } else { call.regs.arg4()? };
     // With MSG_TRUNC the length is the message's, not what the buffer holds.
     let size = call.regs.arg2()?;
-    datagram::message(&sock, call.caller, direction, name, address, len, if len < size { len } else { size });
+    datagram::message(conn, call.caller, direction, name, address, len, if len < size { len } else { size });
     Some(false)
 }
 
@@ -215,10 +225,11 @@ fn try_vectored(ctx: &RawTracePointContext, with: Loop) -> Option<()> {
         }
     };
     let sock = call.sock(call.regs.arg0()?)?;
-    if sock.sock_type() == SOCK_STREAM {
-        gather::segments(&sock, call.caller, direction, iov, count, len, with);
+    let (conn, stream) = call.conn(&sock, direction, len)?;
+    if stream {
+        gather::segments(conn, call.caller, direction, iov, count, len, with);
     } else {
-        datagram::segments(&sock, call.caller, direction, name, iov, count, len);
+        datagram::segments(conn, call.caller, direction, name, iov, count, len);
     }
     Some(())
 }
@@ -250,9 +261,12 @@ fn try_messages(ctx: &RawTracePointContext, with: Loop) -> Option<()> {
     let sock = call.sock(call.regs.arg0()?)?;
     let (vector, count) = (call.regs.arg1()?, call.ret as u64);
     if sock.sock_type() == SOCK_STREAM {
-        gather::messages(&sock, call.caller, direction, vector, count, with);
+        let len = gather::total(vector, count);
+        let (conn, _) = call.conn(&sock, direction, len)?;
+        gather::messages(conn, call.caller, direction, vector, count, len, with);
     } else {
-        datagram::messages(&sock, call.caller, direction, vector, count);
+        let (conn, _) = call.conn(&sock, direction, 0)?;
+        datagram::messages(conn, call.caller, direction, vector, count);
     }
     Some(())
 }
@@ -282,7 +296,7 @@ fn try_other(ctx: &RawTracePointContext) -> Option<()> {
         }
         class::SENDFILE if call.ret > 0 && call.ret <= MAX_LEN => {
             let sock = call.sock(call.regs.arg0()?)?;
-            capture::unread(&sock, call.caller, EGRESS, call.ret as u64);
+            unread(&call, &sock, EGRESS);
         }
         class::SPLICE if call.ret > 0 && call.ret <= MAX_LEN => {
             // One end is a pipe; both may not be sockets.
@@ -290,7 +304,7 @@ fn try_other(ctx: &RawTracePointContext) -> Option<()> {
                 Ok(sock) => (sock, INGRESS),
                 Err(_) => (call.sock(call.regs.arg2()?)?, EGRESS),
             };
-            capture::unread(&sock, call.caller, direction, call.ret as u64);
+            unread(&call, &sock, direction);
         }
         class::EPOLL_WAIT => waits::waited(call.caller.tid, true),
         // One descriptor is no choice: clients with time-outs wait so for their own connection.
@@ -305,6 +319,15 @@ fn try_other(ctx: &RawTracePointContext) -> Option<()> {
         _ => {}
     }
     Some(())
+}
+
+/// A call whose bytes are not in user memory.
+#[inline(always)]
+fn unread(call: &Call, sock: &Sock, direction: usize) {
+    let len = call.ret as u64;
+    if let Some((conn, true)) = call.conn(sock, direction, len) {
+        capture::unread(conn, call.caller, direction, len);
+    }
 }
 
 /// A call that moved nothing: the end of the stream, or an error that ends it.
