@@ -11,6 +11,7 @@ use std::{
     collections::HashMap,
     os::fd::{AsFd as _, AsRawFd as _, RawFd},
     path::PathBuf,
+    slice, thread,
 };
 
 use agent_common::{
@@ -20,7 +21,7 @@ use agent_common::{
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{MapData, PerCpuArray, ProgramArray, RingBuf},
-    programs::RawTracePoint,
+    programs::{Program, RawTracePoint},
 };
 use zerocopy::IntoBytes as _;
 
@@ -127,12 +128,13 @@ impl Probe {
             .map_err(|error| {
                 ProbeError::from_source("make BPF maps", &error, ProbeError::Object(one_line(&error)))
             })?;
-        for program in HOOKS.iter().map(|(program, _)| program).chain([&CONTROL]) {
-            load_program(&mut ebpf, program)?;
-        }
+        load_programs(&mut ebpf)?;
         let mut tails: ProgramArray<MapData> = take(&mut ebpf, "TAILS")?;
         for (index, variants) in TAILS.iter().enumerate() {
-            let name = load_first(&mut ebpf, variants)?;
+            let name = variants
+                .iter()
+                .find(|name| is_loaded(&ebpf, name))
+                .ok_or(ProbeError::Missing("tail call"))?;
             let fd = program(&mut ebpf, name)?.fd().map_err(|_| ProbeError::Missing(name))?;
             tails.set(index as u32, fd, 0).map_err(|error| ProbeError::Object(one_line(&error)))?;
         }
@@ -209,7 +211,7 @@ impl Probe {
     /// Name of each loaded program and the instructions that the verifier walked through for it, where the kernel tells.
     pub fn verified_instructions(&self) -> Vec<(String, Option<u32>)> {
         let programs = self.ebpf.programs();
-        let info = |program: &aya::programs::Program| program.info().ok()?.verified_instruction_count();
+        let info = |program: &Program| program.info().ok()?.verified_instruction_count();
         programs
             .filter(|(_, program)| program.fd().is_ok())
             .map(|(name, program)| (name.to_owned(), info(program)))
@@ -257,24 +259,48 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut RawTrac
     ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(ProbeError::Missing(name))
 }
 
-fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), ProbeError> {
-    program(ebpf, name)?.load().map_err(|error| {
-        let other = ProbeError::Program { program: name, message: one_line(&error) };
-        ProbeError::from_source(&format!("load kernel program {name}"), &error, other)
+/// Loads all programs side by side: the verifier's work is most of the time to the first span.
+fn load_programs(ebpf: &mut Ebpf) -> Result<(), ProbeError> {
+    let wanted: Vec<&[&'static str]> = HOOKS
+        .iter()
+        .map(|(name, _)| slice::from_ref(name))
+        .chain(TAILS.iter().copied())
+        .chain([&[CONTROL][..]])
+        .collect();
+    let mut programs: HashMap<&str, &mut Program> = ebpf.programs_mut().collect();
+    thread::scope(|scope| {
+        let mut loads = Vec::with_capacity(wanted.len());
+        for variants in wanted {
+            let variants: Vec<_> = variants.iter().map(|name| (*name, programs.remove(name))).collect();
+            loads.push(scope.spawn(move || load_first(variants)));
+        }
+        loads
+            .into_iter()
+            .try_for_each(|load| load.join().unwrap_or(Err(ProbeError::Missing("loading thread"))))
     })
 }
 
-/// Loads the first of several programs that this kernel takes, and names it.
-fn load_first(ebpf: &mut Ebpf, variants: &[&'static str]) -> Result<&'static str, ProbeError> {
-    let mut first = None;
-    for name in variants {
-        match load_program(ebpf, name) {
-            Ok(()) => return Ok(name),
-            // The first variant's refusal is the one to mend.
-            Err(error) => first = first.or(Some(error)),
+/// Loads the first of several variants that this kernel takes.
+fn load_first(variants: Vec<(&'static str, Option<&mut Program>)>) -> Result<(), ProbeError> {
+    let mut refused = None;
+    for (name, program) in variants {
+        let program: &mut RawTracePoint =
+            program.and_then(|program| program.try_into().ok()).ok_or(ProbeError::Missing(name))?;
+        match program.load() {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                let other = ProbeError::Program { program: name, message: one_line(&error) };
+                let error = ProbeError::from_source(&format!("load kernel program {name}"), &error, other);
+                // The first variant's refusal is the one to mend.
+                refused = refused.or(Some(error));
+            }
         }
     }
-    Err(first.unwrap_or(ProbeError::Missing("program for a tail call")))
+    Err(refused.unwrap_or(ProbeError::Missing("program for a tail call")))
+}
+
+fn is_loaded(ebpf: &Ebpf, name: &str) -> bool {
+    ebpf.program(name).is_some_and(|program| program.fd().is_ok())
 }
 
 fn take<T: TryFrom<aya::maps::Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, ProbeError> {
