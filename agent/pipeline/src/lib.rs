@@ -18,16 +18,39 @@ pub mod stats;
 pub mod text;
 pub mod trace_context;
 
+mod connection;
+mod context;
+mod event;
+mod exits;
+mod open;
+mod protocol;
+mod state;
+mod stream;
+mod traces;
+
 use std::time::Duration;
 
 use agent_common::capture::CaptureMode;
+use agent_common::event::FLAG_RESET;
+
+use crate::connection::{Connection, Connections};
+use crate::event::{Closed, Data, Direction, Eof, Event, Failed};
+use crate::exits::Exits;
+use crate::request::ErrorType;
+use crate::route::RouteConfig;
 
 use crate::span::Span;
+use crate::state::State;
 use crate::stats::Stats;
+
+/// How long records of a closed connection that are still under way are waited for.
+const CLOSE_WAIT_NS: u64 = 10_000_000;
 
 /// What the pipeline is told once, at the start.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Route patterns and how routes are learned.
+    pub routes: RouteConfig,
     /// An answer whose end is only a candidate ends after this time without a byte, at its last byte.
     pub idle_end: Duration,
     /// Randomness for ids.
@@ -43,6 +66,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            routes: RouteConfig::default(),
             idle_end: Duration::from_secs(2),
             seed: [0; 2],
             max_connections: 65_536,
@@ -113,44 +137,136 @@ pub trait Sink {
 /// Socket bytes in, spans out.
 #[derive(Debug)]
 pub struct Pipeline {
-    stats: Stats,
+    connections: Connections,
+    state: State,
+    exits: Exits,
 }
 
 impl Pipeline {
     /// An empty pipeline.
     pub fn new(config: Config) -> Self {
-        let _ = config;
-        Self { stats: Stats::new() }
+        Self {
+            connections: Connections::new(config.max_connections),
+            exits: Exits::default(),
+            state: State::new(&config),
+        }
     }
 
     /// Takes one record of the ring buffer, untrusted.
     pub fn on_record(&mut self, record: &[u8], sink: &mut impl Sink) {
-        let _ = (record, sink);
-        self.stats.records += 1;
+        self.state.stats.records += 1;
+        match event::decode(record) {
+            Ok(Event::Data(data)) => self.on_data(&data, sink),
+            Ok(Event::Opened(opened)) => self.connections.open(&opened, &mut self.state),
+            Ok(Event::Closed(closed)) => self.on_closed(&closed),
+            Ok(Event::Eof(eof)) => self.on_eof(&eof, sink),
+            Ok(Event::Error(failed)) => self.on_error(&failed),
+            Ok(Event::Process(event, ktime_ns)) => self.on_process(event, ktime_ns, sink),
+            Err(drop) => self.state.stats.drop(drop),
+        }
     }
 
     /// Lets time pass: to be called about every 10 ms.
     pub fn on_tick(&mut self, now_ktime_ns: u64, sink: &mut impl Sink) {
-        let _ = (now_ktime_ns, sink);
+        let state = &mut self.state;
+        state.now_ktime_ns = state.now_ktime_ns.max(now_ktime_ns);
+        while let Some((due, conn_id)) = state.next_wake() {
+            let Some(connection) = self.connections.get(conn_id) else { continue };
+            if !connection.link.is_awake(due) {
+                continue;
+            }
+            if connection.link.closed_ktime_ns.is_some() {
+                connection.parser.on_closed(&mut connection.link, state, sink);
+                self.connections.remove(conn_id, state);
+            } else {
+                connection.parser.on_wake(&mut connection.link, state, sink);
+            }
+        }
+        state.settle(false, sink);
+        self.exits.forget_old(state.now_ktime_ns);
     }
 
     /// Ends the run: what is certain becomes spans, the rest is counted.
     pub fn finish(&mut self, now_ktime_ns: u64, sink: &mut impl Sink) {
-        let _ = (now_ktime_ns, sink);
+        self.on_tick(now_ktime_ns, sink);
+        for conn_id in self.connections.ids() {
+            if let Some(connection) = self.connections.get(conn_id) {
+                if connection.link.closed_ktime_ns.is_some() {
+                    connection.parser.on_closed(&mut connection.link, &mut self.state, sink);
+                } else {
+                    connection.parser.finish(&mut self.state, sink);
+                }
+            }
+            self.connections.remove(conn_id, &mut self.state);
+        }
+        self.state.settle(true, sink);
     }
 
     /// Says whether a process' threads tell which request a call belongs to; unknown processes are `Never`.
     pub fn set_thread_context(&mut self, tgid: u32, policy: ThreadContext) {
-        let _ = (tgid, policy);
+        self.state.context.set_policy(tgid, policy);
     }
 
     /// Forgets what is kept about a process that is gone.
     pub fn forget_process(&mut self, tgid: u32) {
-        let _ = tgid;
+        self.state.context.set_policy(tgid, ThreadContext::Never);
+        self.state.stats.forget_process(tgid);
     }
 
     /// Counters.
     pub fn stats(&self) -> &Stats {
-        &self.stats
+        &self.state.stats
+    }
+
+    #[inline]
+    fn on_data(&mut self, data: &Data<'_>, sink: &mut impl Sink) {
+        let state = &mut self.state;
+        state.now_ktime_ns = state.now_ktime_ns.max(data.call.ktime_ns);
+        state.stats.bytes += (data.head.len() + data.tail.len()) as u64;
+        let Connection { link, parser } = self.connections.touch(&data.call, state);
+        link.observe(&data.call, &mut state.stats);
+        if let Some(chunk) = link.stream(data.call.direction).place(data, &mut state.stats) {
+            parser.on_chunk(link, chunk, state, sink);
+        }
+    }
+
+    /// Late records of a closed connection are waited for until the next tick.
+    fn on_closed(&mut self, closed: &Closed) {
+        let state = &mut self.state;
+        state.now_ktime_ns = state.now_ktime_ns.max(closed.ktime_ns);
+        let Some(Connection { link, .. }) = self.connections.get(closed.conn_id) else { return };
+        link.close_books(closed.turns, &mut state.stats);
+        link.closed_ktime_ns = Some(closed.ktime_ns);
+        if let Some(ktime_ns) = self.exits.at(link.tgid).filter(|&exit| exit <= closed.ktime_ns) {
+            link.break_with(ErrorType::ProcessExit, ktime_ns);
+        } else if closed.errno != 0 {
+            link.break_with(ErrorType::from_errno(closed.errno), closed.ktime_ns);
+        } else if closed.flags & FLAG_RESET != 0 {
+            link.break_with(ErrorType::ConnectionReset, closed.ktime_ns);
+        }
+        link.wake_at(closed.ktime_ns.saturating_add(CLOSE_WAIT_NS), state);
+    }
+
+    fn on_eof(&mut self, eof: &Eof, sink: &mut impl Sink) {
+        let state = &mut self.state;
+        let Some(Connection { link, parser }) = self.connections.get(eof.conn_id) else { return };
+        link.stream(eof.direction).ended_ktime_ns.get_or_insert(eof.ktime_ns);
+        if eof.direction == Direction::Ingress {
+            link.fail(ErrorType::ConnectionClosed, eof.ktime_ns);
+        }
+        parser.on_eof(link, eof.direction, eof.ktime_ns, state, sink);
+    }
+
+    fn on_error(&mut self, failed: &Failed) {
+        if let Some(Connection { link, .. }) = self.connections.get(failed.conn_id) {
+            link.break_with(ErrorType::from_errno(failed.errno), failed.ktime_ns);
+        }
+    }
+
+    fn on_process(&mut self, event: ProcessEvent, ktime_ns: u64, sink: &mut impl Sink) {
+        if let ProcessEvent::Exit { tgid } = event {
+            self.exits.note(tgid, ktime_ns);
+        }
+        sink.process(event);
     }
 }

@@ -1,0 +1,139 @@
+//! Requests that are open: a bounded table of reusable slots, and the queues that connections make of them.
+//!
+//! In: a parser takes a slot for each request that begins. Out: the slot, until its span is emitted. Slots keep
+//! their allocations, so that the common path allocates nothing.
+
+use crate::context::Identity;
+use crate::request::Request;
+
+/// No slot.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Number of a slot.
+pub(crate) type Slot = u32;
+
+/// One request, from its first byte until its span is emitted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Open {
+    /// What is known of it so far.
+    pub(crate) request: Request,
+    /// Its place in traces.
+    pub(crate) identity: Identity,
+    /// Stream offset of its first byte.
+    pub(crate) offset: u64,
+    /// The whole request was seen, or where it ends cannot be known.
+    pub(crate) asked: bool,
+    /// The whole answer was seen.
+    pub(crate) answered: bool,
+    /// It asks to leave HTTP: what follows is not HTTP if the answer agrees.
+    pub(crate) may_switch: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub(crate) expects_continue: bool,
+    /// Part of the header block was not seen.
+    pub(crate) truncated: bool,
+    /// HEAD: the answer has no body, whatever its headers say.
+    pub(crate) is_head: bool,
+    /// CONNECT: a successful answer ends HTTP.
+    pub(crate) is_connect: bool,
+    next: Slot,
+}
+
+/// All open requests.
+#[derive(Debug)]
+pub(crate) struct OpenRequests {
+    slots: Vec<Open>,
+    free: Slot,
+    max: usize,
+}
+
+/// Open requests of one connection, in the order in which they are to be answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queue {
+    first: Slot,
+    last: Slot,
+    len: u32,
+}
+
+impl OpenRequests {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { slots: Vec::new(), free: NONE, max: max.min(NONE as usize - 1) }
+    }
+
+    /// A cleared slot, unless all are taken.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<Slot> {
+        if self.free != NONE {
+            let slot = self.free;
+            self.free = self.slots[slot as usize].next;
+            return Some(slot);
+        }
+        if self.slots.len() >= self.max {
+            return None;
+        }
+        self.slots.push(Open::default());
+        Some((self.slots.len() - 1) as Slot)
+    }
+
+    /// Gives a slot back.
+    #[inline]
+    pub(crate) fn give_back(&mut self, slot: Slot) {
+        let open = &mut self.slots[slot as usize];
+        // The request keeps its allocations, all else starts anew.
+        let mut request = std::mem::take(&mut open.request);
+        request.clear();
+        *open = Open { request, next: self.free, ..Open::default() };
+        self.free = slot;
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, slot: Slot) -> &Open {
+        &self.slots[slot as usize]
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: Slot) -> &mut Open {
+        &mut self.slots[slot as usize]
+    }
+}
+
+impl Queue {
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    #[inline]
+    pub(crate) fn front(&self) -> Option<Slot> {
+        (self.len > 0).then_some(self.first)
+    }
+
+    #[inline]
+    pub(crate) fn back(&self) -> Option<Slot> {
+        (self.len > 0).then_some(self.last)
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, slot: Slot, open: &mut OpenRequests) {
+        open.get_mut(slot).next = NONE;
+        if self.len == 0 {
+            self.first = slot;
+        } else {
+            open.get_mut(self.last).next = slot;
+        }
+        self.last = slot;
+        self.len += 1;
+    }
+
+    #[inline]
+    pub(crate) fn pop(&mut self, open: &OpenRequests) -> Option<Slot> {
+        let slot = self.front()?;
+        self.first = open.get(slot).next;
+        self.len -= 1;
+        Some(slot)
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { first: NONE, last: NONE, len: 0 }
+    }
+}

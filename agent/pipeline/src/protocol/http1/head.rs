@@ -1,0 +1,345 @@
+//! Header blocks: where they end and what they say. RFC 9112, 2 to 6.
+//!
+//! In: bytes from the first one of a message. Out: the request's fields, and how its body is framed. Lenient where
+//! real servers are (bare line feeds, lines without a colon, folded lines), strict where two readings are possible
+//! (two lengths that differ, a version that is not HTTP/1).
+
+use crate::http_request::Version;
+use crate::protocol::http1::body::{Chunk, Framing};
+use crate::redact::QueryRedaction;
+use crate::request::Request;
+
+/// Longest method.
+const METHOD_MAX: usize = 32;
+
+/// What the parser needs of a request beside its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RequestHead {
+    pub(super) framing: Framing,
+    /// CONNECT, or an `Upgrade` header.
+    pub(super) may_switch: bool,
+    pub(super) expects_continue: bool,
+    pub(super) is_head: bool,
+    pub(super) is_connect: bool,
+}
+
+/// What the parser needs of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ResponseHead {
+    pub(super) status_code: u16,
+    /// By the headers alone: what the request's method and the status say comes on top.
+    pub(super) framing: Framing,
+}
+
+/// How much of a request line there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// This cannot be one.
+    No,
+    /// It may become one.
+    Partial,
+    /// It may become one, and looks like nothing else: a well-known method and a path.
+    Likely,
+    /// It is one, with its line end.
+    Whole,
+}
+
+/// Length of the header block that `bytes` begin with, its empty line included, looking from `from` on.
+#[inline]
+pub(super) fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(line_feed) = memchr::memchr(b'\n', &bytes[at..]) {
+        at += line_feed + 1;
+        match bytes[at..] {
+            [b'\n', ..] => return Some(at + 1),
+            [b'\r', b'\n', ..] => return Some(at + 2),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether bytes begin with a request line.
+pub(super) fn request_line(bytes: &[u8]) -> Line {
+    let bytes = &bytes[line_ends(bytes)..];
+    let Some(method_len) = bytes.iter().take(METHOD_MAX + 1).position(|&byte| !is_token(byte)) else {
+        return if bytes.len() <= METHOD_MAX { Line::Partial } else { Line::No };
+    };
+    if method_len == 0 || bytes[method_len] != b' ' {
+        return Line::No;
+    }
+    let (method, rest) = (&bytes[..method_len], &bytes[method_len + 1..]);
+    let Some(target_len) = rest.iter().position(|&byte| !is_target(byte)) else {
+        return if rest.first() == Some(&b'/') && is_known(method) { Line::Likely } else { Line::Partial };
+    };
+    if target_len == 0 || rest[target_len] != b' ' {
+        return Line::No;
+    }
+    let version = &rest[target_len + 1..];
+    for (at, &byte) in version.iter().enumerate() {
+        match at {
+            0..=6 if byte != b"HTTP/1."[at] => return Line::No,
+            7 if !byte.is_ascii_digit() => return Line::No,
+            8 if byte == b'\n' => return Line::Whole,
+            8 if byte != b'\r' => return Line::No,
+            9 => return if byte == b'\n' { Line::Whole } else { Line::No },
+            _ => {}
+        }
+    }
+    if is_known(method) { Line::Likely } else { Line::Partial }
+}
+
+/// Whether bytes begin with a status line: `None` if there are too few to tell.
+pub(super) fn status_line(bytes: &[u8]) -> Option<bool> {
+    for (at, &byte) in bytes[line_ends(bytes)..].iter().take(12).enumerate() {
+        let fits = match at {
+            0..=6 => byte == b"HTTP/1."[at],
+            7 => byte.is_ascii_digit(),
+            8 => byte == b' ',
+            9 => (b'1'..=b'9').contains(&byte),
+            _ => byte.is_ascii_digit(),
+        };
+        if !fits {
+            return Some(false);
+        }
+    }
+    (bytes.len() - line_ends(bytes) >= 12).then_some(true)
+}
+
+/// Number of line ends before a message: RFC 9112, 2.2 lets a reader skip them.
+#[inline]
+pub(super) fn line_ends(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|&&byte| matches!(byte, b'\r' | b'\n')).count()
+}
+
+/// Fills a request from its header block; `None` if it is not one.
+#[inline]
+pub(super) fn parse_request(head: &[u8], request: &mut Request) -> Option<RequestHead> {
+    let (line, mut lines) = first_line(head);
+    let method_len = line.iter().position(|&byte| !is_token(byte))?;
+    if method_len == 0 || method_len > METHOD_MAX || line[method_len] != b' ' {
+        return None;
+    }
+    let (method, rest) = (&line[..method_len], &line[method_len + 1..]);
+    let target_len = memchr::memchr(b' ', rest)?;
+    let (target, version) = (&rest[..target_len], &rest[target_len + 1..]);
+    if target.is_empty() {
+        return None;
+    }
+    let http = request.http_mut();
+    http.version = parse_version(version)?;
+    http.set_method(method);
+    http.set_target(target, QueryRedaction::default());
+
+    let mut headers = Headers::default();
+    let is_connect = method == b"CONNECT";
+    let mut head = RequestHead {
+        framing: Framing::Length(0),
+        may_switch: is_connect,
+        expects_continue: false,
+        is_head: method == b"HEAD",
+        is_connect,
+    };
+    while let Some((name, value)) = lines.next() {
+        match (name.first(), name.len()) {
+            (Some(b'c' | b'C' | b't' | b'T'), 14 | 17) if headers.observe(name, value) => {}
+            (Some(b'u' | b'U'), 7) if name.eq_ignore_ascii_case(b"upgrade") => head.may_switch = true,
+            (Some(b'e' | b'E'), 6) if name.eq_ignore_ascii_case(b"expect") => {
+                head.expects_continue = value.trim_ascii().eq_ignore_ascii_case(b"100-continue");
+            }
+            _ => request.observe_header(name, value),
+        }
+    }
+    head.framing = headers.framing(Framing::Length(0))?;
+    if head.is_connect {
+        head.framing = Framing::Length(0);
+    }
+    Some(head)
+}
+
+/// Reads a response's header block; `None` if it is not one.
+#[inline]
+pub(super) fn parse_response(head: &[u8]) -> Option<ResponseHead> {
+    if status_line(head) != Some(true) {
+        return None;
+    }
+    let (line, mut lines) = first_line(head);
+    let status_code = line[9..12].iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
+    let mut headers = Headers::default();
+    while let Some((name, value)) = lines.next() {
+        if let (Some(b'c' | b'C' | b't' | b'T'), 14 | 17) = (name.first(), name.len()) {
+            headers.observe(name, value);
+        }
+    }
+    Some(ResponseHead {
+        status_code,
+        framing: headers.framing(Framing::UntilClose).unwrap_or(Framing::UntilClose),
+    })
+}
+
+/// The headers that say where a body ends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Headers {
+    length: Option<u64>,
+    contradictory: bool,
+    /// Some: there is a transfer coding; true: the last one is `chunked`.
+    chunked: Option<bool>,
+}
+
+impl Headers {
+    fn observe(&mut self, name: &[u8], value: &[u8]) -> bool {
+        if name.eq_ignore_ascii_case(b"content-length") {
+            for item in value.split(|&byte| byte == b',') {
+                let length = parse_length(item.trim_ascii());
+                self.contradictory |=
+                    length.is_none() || self.length.is_some_and(|known| Some(known) != length);
+                self.length = length;
+            }
+            true
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            let last = value.rsplit(|&byte| byte == b',').next().unwrap_or_default().trim_ascii();
+            self.chunked = Some(last.eq_ignore_ascii_case(b"chunked"));
+            true
+        } else {
+            false
+        }
+    }
+
+    /// `None` if it cannot be known; RFC 9112, 6.3.
+    fn framing(self, without: Framing) -> Option<Framing> {
+        match (self.chunked, self.length) {
+            (Some(true), _) => Some(Framing::Chunked(Chunk::Size(0, 0))),
+            (Some(false), _) => Some(Framing::UntilClose),
+            (None, _) if self.contradictory => None,
+            (None, Some(length)) => Some(Framing::Length(length)),
+            (None, None) => Some(without),
+        }
+    }
+}
+
+/// Header lines of a block, one after the other: name and value as they are.
+struct Lines<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Lines<'a> {
+    #[inline]
+    fn next(&mut self) -> Option<(&'a [u8], &'a [u8])> {
+        loop {
+            let line_feed = memchr::memchr(b'\n', self.rest)?;
+            let (mut line, mut rest) = (&self.rest[..line_feed], &self.rest[line_feed + 1..]);
+            // A folded line goes on in the next one. What lies between is white space to whoever trims or splits
+            // the value; names that matter are not looked for there.
+            while let [b' ' | b'\t', ..] = rest {
+                let Some(line_feed) = memchr::memchr(b'\n', rest) else { break };
+                line = &self.rest[..line.len() + 1 + line_feed];
+                rest = &rest[line_feed + 1..];
+            }
+            self.rest = rest;
+            if let Some(colon) = memchr::memchr(b':', line) {
+                return Some((&line[..colon], line[colon + 1..].trim_ascii()));
+            }
+        }
+    }
+}
+
+fn first_line(head: &[u8]) -> (&[u8], Lines<'_>) {
+    let head = &head[line_ends(head)..];
+    let line_feed = memchr::memchr(b'\n', head).unwrap_or(head.len());
+    let (line, rest) = (&head[..line_feed], head.get(line_feed + 1..).unwrap_or_default());
+    (line.strip_suffix(b"\r").unwrap_or(line), Lines { rest })
+}
+
+fn parse_version(version: &[u8]) -> Option<Version> {
+    match version.strip_prefix(b"HTTP/1.") {
+        Some(b"0") => Some(Version::Http10),
+        Some([b'1'..=b'9']) => Some(Version::Http11),
+        _ => None,
+    }
+}
+
+fn parse_length(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |length, digit| {
+        let digit = char::from(*digit).to_digit(10)?;
+        length.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}
+
+fn is_known(method: &[u8]) -> bool {
+    const KNOWN: [&[u8]; 9] =
+        [b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"PATCH", b"OPTIONS", b"CONNECT", b"TRACE"];
+    KNOWN.contains(&method)
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn is_target(byte: u8) -> bool {
+    byte > b' ' && byte != 0x7f
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_line(bytes: &str, expected: Line) {
+        assert_eq!(request_line(bytes.as_bytes()), expected, "{bytes:?}");
+    }
+
+    #[test]
+    fn request_lines_are_told_from_other_protocols() {
+        check_line("G", Line::Partial);
+        check_line("GET", Line::Partial);
+        check_line("GET /", Line::Likely);
+        check_line("GET /a HTTP/1.1\r", Line::Likely);
+        check_line("GET /a HTTP/1.1\r\n", Line::Whole);
+        check_line("\r\nGET /a HTTP/1.0\n", Line::Whole);
+        check_line("PROPFIND /a HT", Line::Partial);
+        check_line("* 1 2", Line::No);
+        check_line("GET foo\r\n", Line::No); // Redis, inline
+        check_line("*1\r\n", Line::No); // Redis
+        check_line("SSH-2.0-OpenSSH_9.2p1 Debian\r\n", Line::No);
+        check_line("PRI * HTTP/2.0\r\n", Line::No);
+        check_line("EHLO host\r\n", Line::No);
+        check_line("\u{16}\u{3}\u{1}", Line::No);
+        check_line("GET /a HTTP/1.1x", Line::No);
+        check_line("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHIJKL", Line::No);
+    }
+
+    fn check_framing(headers: &str, expected: Option<Framing>) {
+        let head = format!("POST / HTTP/1.1\r\n{headers}\r\n\r\n");
+        let mut request = Request::default();
+        assert_eq!(
+            parse_request(head.as_bytes(), &mut request).map(|head| head.framing),
+            expected,
+            "{headers:?}"
+        );
+    }
+
+    #[test]
+    fn framing_follows_the_headers() {
+        check_framing("Host: a", Some(Framing::Length(0)));
+        check_framing("Content-Length: 12", Some(Framing::Length(12)));
+        check_framing("content-length:12\r\nContent-Length: 12 , 12", Some(Framing::Length(12)));
+        check_framing("Content-Length: 12\r\nContent-Length: 13", None);
+        check_framing("Content-Length: -1", None);
+        check_framing("Content-Length: 99999999999999999999", None);
+        check_framing("Content-Length:\r\n 7", Some(Framing::Length(7)));
+        check_framing(
+            "Content-Length: 12\r\nTransfer-Encoding: gzip, Chunked",
+            Some(Framing::Chunked(Chunk::Size(0, 0))),
+        );
+    }
+
+    #[test]
+    fn header_blocks_end_at_the_empty_line() {
+        assert_eq!(find_end(b"a\r\nb\r\n\r\nc", 0), Some(8));
+        assert_eq!(find_end(b"a\nb\n\nc", 0), Some(5));
+        assert_eq!(find_end(b"a\r\nb\r\n\r", 0), None);
+        assert_eq!(find_end(b"a\r\nb\r\n\r\nc", 5), Some(8));
+    }
+}

@@ -1,0 +1,122 @@
+//! One direction of an HTTP/1 connection: where in a message its bytes are.
+//!
+//! In: bytes in order. Out: whole header blocks, borrowed from the record where one record holds them, gathered
+//! where it does not. Gathered bytes are bounded and counted in the pipeline's buffers.
+
+use crate::event::Call;
+use crate::protocol::http1::body::{Body, Framing};
+use crate::protocol::http1::head;
+use crate::state::State;
+
+/// Longest header block; servers allow 8 to 64 KiB.
+pub(super) const HEAD_MAX: usize = 80 * 1024;
+
+/// Place in the stream of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum At {
+    /// Before a message.
+    #[default]
+    Start,
+    /// In its header block, part of which is gathered.
+    Head,
+    /// In its body.
+    Body,
+    /// Nobody knows; a later turn than `lost_turn` may begin a message.
+    Lost,
+}
+
+/// One direction.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) at: At,
+    pub(super) body: Body,
+    pub(super) lost_turn: u32,
+    /// The call that moved the message's first byte, and that byte's offset.
+    pub(super) begun: Call,
+    pub(super) offset: u64,
+    /// When the message's last byte so far was moved.
+    pub(super) last_ktime_ns: u64,
+    gathered: Vec<u8>,
+    searched: usize,
+}
+
+/// Result of looking for the end of a header block.
+pub(super) enum Found {
+    /// It is longer than the bytes.
+    More,
+    /// It ends after so many of the bytes; the gathered ones come before them.
+    End(usize),
+    /// It is too long, or there is no room to gather it.
+    TooLong,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self {
+            at: At::Start,
+            body: Body::new(Framing::Length(0)),
+            lost_turn: 0,
+            begun: Call::default(),
+            offset: 0,
+            last_ktime_ns: 0,
+            gathered: Vec::new(),
+            searched: 0,
+        }
+    }
+}
+
+impl Reader {
+    /// Notes where a message begins.
+    pub(super) fn begin(&mut self, call: &Call, offset: u64) {
+        self.begun = *call;
+        self.offset = offset;
+        self.at = At::Head;
+    }
+
+    /// Looks for the end of the header block; gathers the bytes if a block is spread over several runs of them.
+    #[inline]
+    pub(super) fn find_head(&mut self, bytes: &[u8], state: &mut State) -> Found {
+        if self.gathered.is_empty() {
+            if let Some(end) = head::find_end(bytes, 0) {
+                return Found::End(end);
+            }
+        }
+        let before = self.gathered.len();
+        let room = HEAD_MAX.saturating_sub(before).min(bytes.len());
+        if !state.reserve(room) {
+            return Found::TooLong;
+        }
+        self.gathered.extend_from_slice(&bytes[..room]);
+        if let Some(end) = head::find_end(&self.gathered, self.searched) {
+            state.unreserve(self.gathered.len() - end);
+            self.gathered.truncate(end);
+            return Found::End(end - before);
+        }
+        // The end may begin with the line feed of three bytes ago.
+        self.searched = self.gathered.len().saturating_sub(3);
+        if room < bytes.len() { Found::TooLong } else { Found::More }
+    }
+
+    /// What was gathered; to be given back with [`Self::give_back`].
+    #[inline]
+    pub(super) fn take_gathered(&mut self, state: &mut State) -> Vec<u8> {
+        self.searched = 0;
+        let gathered = std::mem::take(&mut self.gathered);
+        if !gathered.is_empty() {
+            state.unreserve(gathered.len());
+        }
+        gathered
+    }
+
+    /// Starts over, behind a message.
+    pub(super) fn reset(&mut self) {
+        self.at = At::Start;
+    }
+
+    /// The messages of this turn can no longer be told apart.
+    pub(super) fn lose(&mut self, turn: u32, state: &mut State) {
+        self.take_gathered(state);
+        self.at = At::Lost;
+        self.lost_turn = self.lost_turn.max(turn);
+    }
+}

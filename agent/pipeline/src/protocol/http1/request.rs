@@ -1,0 +1,304 @@
+//! The direction that carries requests.
+//!
+//! In: its chunks. Out: open requests, in the order in which they were asked.
+
+use crate::Sink;
+use crate::connection::Link;
+use crate::event::Call;
+use crate::open::Slot;
+use crate::protocol::Next;
+use crate::protocol::http1::body::{Body, Framing};
+use crate::protocol::http1::head::{self, Line};
+use crate::protocol::http1::reader::{At, Found};
+use crate::protocol::http1::{Http1, LONG_BODY, OUTSTANDING_MAX};
+use crate::request::SpanKind;
+use crate::state::State;
+use crate::stats::Drop;
+use crate::stream::{Chunk, Front};
+
+impl Http1 {
+    /// Reads requests; `Some` if the connection is to be left.
+    #[inline]
+    pub(super) fn on_request_bytes(
+        &mut self,
+        link: &mut Link,
+        mut chunk: Chunk<'_>,
+        state: &mut State,
+        sink: &mut impl Sink,
+    ) -> Option<Next> {
+        if !self.can_read_request(&chunk, state, sink) {
+            return None;
+        }
+        let call = chunk.call;
+        self.requests.last_ktime_ns = call.ktime_ns;
+        if let (Some(slot), SpanKind::Server) = (self.reading, self.kind) {
+            state.context.read_on(slot, &call, &mut state.open);
+        }
+        loop {
+            match (self.requests.at, chunk.front()) {
+                (_, Front::Empty) | (At::Lost, _) => break,
+                (At::Start, Front::Bytes(bytes)) => {
+                    let skipped = head::line_ends(bytes);
+                    if skipped > 0 {
+                        chunk.advance(skipped as u64);
+                        continue;
+                    }
+                    if self.waits_for_switch(state) {
+                        self.hold(link, &chunk, state, sink);
+                        break;
+                    }
+                    self.requests.begin(&call, chunk.offset);
+                }
+                (At::Start, Front::Hole(_)) => {
+                    // A message that begins in a hole: its capture was cut off.
+                    state.stats.drop(Drop::HeaderTruncated);
+                    self.wide = true;
+                    self.lose_requests(call.turn, state, sink);
+                }
+                (At::Head, Front::Bytes(bytes)) => match self.requests.find_head(bytes, state) {
+                    Found::More => chunk.advance(bytes.len() as u64),
+                    Found::End(end) => {
+                        let next = self.begin_request(link, &bytes[..end], false, &call, state, sink);
+                        chunk.advance(end as u64);
+                        if next.is_some() {
+                            return next;
+                        }
+                    }
+                    Found::TooLong => return self.truncate_request(link, &call, state, sink),
+                },
+                (At::Head, Front::Hole(_)) => return self.truncate_request(link, &call, state, sink),
+                (At::Body, Front::Bytes(bytes)) => {
+                    let count = self.requests.body.take(bytes);
+                    chunk.advance(count as u64);
+                    self.end_request_if_done(state, sink);
+                }
+                (At::Body, Front::Hole(hole)) => {
+                    let count = self.requests.body.skip(hole);
+                    chunk.advance(count);
+                    self.end_request_if_done(state, sink);
+                }
+            }
+        }
+        None
+    }
+
+    /// Deals with what comes before the chunk: lost bytes, and messages whose end nobody knows.
+    #[inline]
+    fn can_read_request(&mut self, chunk: &Chunk<'_>, state: &mut State, sink: &mut impl Sink) -> bool {
+        let turn = chunk.call.turn;
+        match self.requests.at {
+            At::Lost => {
+                if turn <= self.requests.lost_turn {
+                    return false;
+                }
+                if chunk.gap > 0 || head::request_line(chunk.bytes()) != Line::Whole {
+                    state.stats.drop(Drop::MidStream);
+                    self.requests.lost_turn = turn;
+                    return false;
+                }
+                self.requests.reset();
+                true
+            }
+            At::Start | At::Head if chunk.gap > 0 => {
+                state.stats.drop(Drop::Gap);
+                self.lose_requests(turn, state, sink);
+                false
+            }
+            At::Body => {
+                let skipped = self.requests.body.skip(chunk.gap);
+                if self.requests.body.is_done() {
+                    self.end_request_if_done(state, sink);
+                    if skipped < chunk.gap {
+                        state.stats.drop(Drop::Gap);
+                        self.lose_requests(turn, state, sink);
+                        return false;
+                    }
+                } else if self.may_be_next_request(turn, state)
+                    && chunk.gap == 0
+                    && head::request_line(chunk.bytes()) == Line::Whole
+                {
+                    self.end_request(state, sink);
+                }
+                true
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether a new turn may begin a new request although the body of the last one has not ended.
+    fn may_be_next_request(&self, turn: u32, state: &State) -> bool {
+        if turn <= self.requests.begun.turn {
+            return false;
+        }
+        // The client was answered before it sent the body that it had announced.
+        let unsent = self.requests.body.is_untouched()
+            && self.reading.is_some_and(|slot| {
+                let open = state.open.get(slot);
+                open.expects_continue && open.answered
+            });
+        self.requests.body.is_open() || unsent
+    }
+
+    /// Whether what follows may not be HTTP: the last request asks for that and is not answered yet.
+    fn waits_for_switch(&self, state: &State) -> bool {
+        self.queue.back().is_some_and(|slot| {
+            let open = state.open.get(slot);
+            open.may_switch && !open.answered
+        })
+    }
+
+    fn truncate_request(
+        &mut self,
+        link: &mut Link,
+        call: &Call,
+        state: &mut State,
+        sink: &mut impl Sink,
+    ) -> Option<Next> {
+        state.stats.drop(Drop::HeaderTruncated);
+        self.wide = true;
+        self.begin_request(link, b"", true, call, state, sink)
+    }
+
+    /// A header block is here: gathered bytes first, then `bytes`.
+    #[inline]
+    fn begin_request(
+        &mut self,
+        link: &mut Link,
+        bytes: &[u8],
+        truncated: bool,
+        call: &Call,
+        state: &mut State,
+        sink: &mut impl Sink,
+    ) -> Option<Next> {
+        let gathered = self.requests.take_gathered(state);
+        let block = if gathered.is_empty() { bytes } else { &gathered };
+        let Some(slot) = self.take_slot(state) else {
+            self.lose_requests(call.turn, state, sink);
+            return None;
+        };
+        let open = state.open.get_mut(slot);
+        let Some(head) = head::parse_request(block, &mut open.request) else {
+            state.open.give_back(slot);
+            if !self.confirmed && self.queue.len() == 0 {
+                return Some(Next::NotOurs);
+            }
+            state.stats.drop(Drop::InvalidRequest);
+            self.lose_requests(call.turn, state, sink);
+            return None;
+        };
+        let begun = &self.requests.begun;
+        let request = &mut open.request;
+        request.kind = self.kind;
+        request.tgid = begun.tgid;
+        request.tid = begun.tid;
+        request.conn_id = link.id;
+        request.tuple = link.tuple;
+        request.start_ktime_ns = begun.ktime_ns;
+        open.offset = self.requests.offset;
+        open.may_switch = head.may_switch;
+        open.expects_continue = head.expects_continue;
+        open.truncated = truncated;
+        open.is_head = head.is_head;
+        open.is_connect = head.is_connect;
+        let call = if self.kind == SpanKind::Server { call } else { begun };
+        state.context.begin(slot, call, link.peer, &mut state.open, &mut state.stats, sink);
+        state.stats.requests += 1;
+        self.confirmed = true;
+        self.progress = true;
+        let framing = if truncated { Framing::Unknown } else { head.framing };
+        if matches!(framing, Framing::Length(left) if left > LONG_BODY) {
+            self.long_body = true;
+        }
+        self.requests.body = Body::new(framing);
+        self.requests.at = At::Body;
+        self.reading = Some(slot);
+        let turn = call.turn;
+        self.queue_request(link, slot, turn, state, sink);
+        self.end_request_if_done(state, sink);
+        None
+    }
+
+    fn take_slot(&mut self, state: &mut State) -> Option<Slot> {
+        if self.queue.len() >= OUTSTANDING_MAX {
+            state.stats.drop(Drop::TooManyOutstanding);
+            return None;
+        }
+        let slot = state.open.take();
+        if slot.is_none() {
+            state.stats.drop(Drop::RequestTableFull);
+        }
+        slot
+    }
+
+    /// Queues a request behind those that are not answered yet.
+    #[inline]
+    fn queue_request(
+        &mut self,
+        link: &mut Link,
+        slot: Slot,
+        turn: u32,
+        state: &mut State,
+        sink: &mut impl Sink,
+    ) {
+        if self.queue.len() > 0 {
+            self.meet_older(link, state, sink);
+        }
+        self.queue.push(slot, &mut state.open);
+        // Until one exchange was seen whole, two requests at once may mean that an answer was missed.
+        if self.responses.at == At::Lost && self.queue.len() > 1 {
+            self.lose_answers(turn, state, sink);
+        }
+    }
+
+    /// A new request came while an older one is open: what was a candidate for its end is the end. On servers the
+    /// last bytes of the answer may still be under way, so that time has to tell when its end was not seen.
+    fn meet_older(&mut self, link: &mut Link, state: &mut State, sink: &mut impl Sink) {
+        let Some(front) = self.queue.front() else { return };
+        if state.open.get(front).answered {
+            self.finish_front(state, sink);
+        } else if self.responses.at == At::Body && self.responses.body.is_open() {
+            if self.kind == SpanKind::Client || self.responses.body.framing == Framing::Lost(true) {
+                self.end_candidate(state, sink);
+            } else {
+                let due = self.responses.last_ktime_ns + state.idle_end_ns;
+                link.wake_at(due, state);
+            }
+        } else {
+            self.pipelined += 1;
+        }
+    }
+
+    #[inline]
+    fn end_request_if_done(&mut self, state: &mut State, sink: &mut impl Sink) {
+        if self.requests.at != At::Body {
+            return;
+        }
+        if self.requests.body.is_done() {
+            self.end_request(state, sink);
+        } else if let (true, Some(slot)) = (self.requests.body.is_open(), self.reading) {
+            // Where it ends will not be known: nothing needs to wait for that.
+            state.open.get_mut(slot).asked = true;
+            self.finish_if_complete(slot, state, sink);
+        }
+    }
+
+    /// The request ends here.
+    #[inline]
+    fn end_request(&mut self, state: &mut State, sink: &mut impl Sink) {
+        let size = self.requests.body.size();
+        self.requests.reset();
+        let Some(slot) = self.reading.take() else { return };
+        let open = state.open.get_mut(slot);
+        open.asked = true;
+        open.request.http_mut().request_body_size = size;
+        self.finish_if_complete(slot, state, sink);
+    }
+
+    #[inline]
+    fn finish_if_complete(&mut self, slot: Slot, state: &mut State, sink: &mut impl Sink) {
+        let open = state.open.get(slot);
+        if open.answered && open.asked && self.queue.front() == Some(slot) {
+            self.finish_front(state, sink);
+        }
+    }
+}

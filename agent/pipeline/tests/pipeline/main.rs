@@ -1,0 +1,4 @@
+//! Tests of the whole pipeline: records in, spans out. One binary, so that it is linked once.
+
+mod support;
+mod transcripts;
