@@ -47,7 +47,7 @@ impl Sock {
         let file = task.file(fd).ok_or(NoSock::FdGone)?;
         let File { f_op, inode, socket } = File::read(file).ok_or(NoSock::FdGone)?;
         let shared = SHARED.get_ptr_mut(0).ok_or(NoSock::NotASocket)?;
-        if !is_socket(shared, f_op, inode) {
+        if socket.0 == 0 || !is_socket(shared, f_op, inode) {
             return Err(NoSock::NotASocket);
         }
         let sk = socket.pointer(offset!(socket_sk)).ok_or(NoSock::FdGone)?;
@@ -85,9 +85,6 @@ impl File {
         } else {
             (file.read(f_op)?, file.read(inode)?, file.read(socket)?)
         };
-        if inode == 0 || socket == 0 {
-            return None;
-        }
         Some(Self { f_op, inode: Kernel(inode), socket: Kernel(socket) })
     }
 }

@@ -131,7 +131,7 @@ impl Config {
                 ring_bytes: parse_ring_size(&args.ring_size)?,
                 max_connections: args.max_connections,
                 max_processes: 4096,
-                max_threads: 16_384,
+                max_threads: 8192,
             },
             btf: args.btf.clone(),
         })
