@@ -274,7 +274,7 @@ impl Connections {
         self.by_id.keys().copied().collect()
     }
 
-    #[cfg(test)]
+    /// How many are known.
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
     }

@@ -134,6 +134,19 @@ pub trait Sink {
     fn thread_is_event_loop(&mut self, tgid: u32, tid: u32) -> bool;
 }
 
+/// What the pipeline holds at a moment; each is bounded by [`Config`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Connections that are known.
+    pub connections: usize,
+    /// Requests that are open, finished spans that wait included.
+    pub requests: usize,
+    /// Bytes of unfinished messages.
+    pub buffered_bytes: usize,
+    /// Finished spans whose trace is not certain yet.
+    pub waiting_spans: usize,
+}
+
 /// Socket bytes in, spans out.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -216,6 +229,12 @@ impl Pipeline {
     /// Counters.
     pub fn stats(&self) -> &Stats {
         &self.state.stats
+    }
+
+    /// What is held right now.
+    pub fn usage(&self) -> Usage {
+        let (requests, buffered_bytes, waiting_spans) = self.state.usage();
+        Usage { connections: self.connections.len(), requests, buffered_bytes, waiting_spans }
     }
 
     #[inline]

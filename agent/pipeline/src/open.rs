@@ -43,6 +43,7 @@ pub(crate) struct Open {
 pub(crate) struct OpenRequests {
     slots: Vec<Open>,
     free: Slot,
+    taken: usize,
     max: usize,
 }
 
@@ -56,7 +57,7 @@ pub(crate) struct Queue {
 
 impl OpenRequests {
     pub(crate) fn new(max: usize) -> Self {
-        Self { slots: Vec::new(), free: NONE, max: max.min(NONE as usize - 1) }
+        Self { slots: Vec::new(), free: NONE, taken: 0, max: max.min(NONE as usize - 1) }
     }
 
     /// A cleared slot, unless all are taken.
@@ -65,11 +66,13 @@ impl OpenRequests {
         if self.free != NONE {
             let slot = self.free;
             self.free = self.slots[slot as usize].next;
+            self.taken += 1;
             return Some(slot);
         }
         if self.slots.len() >= self.max {
             return None;
         }
+        self.taken += 1;
         self.slots.push(Open::default());
         Some((self.slots.len() - 1) as Slot)
     }
@@ -83,6 +86,12 @@ impl OpenRequests {
         request.clear();
         *open = Open { request, next: self.free, ..Open::default() };
         self.free = slot;
+        self.taken -= 1;
+    }
+
+    /// How many are taken.
+    pub(crate) fn len(&self) -> usize {
+        self.taken
     }
 
     #[inline]

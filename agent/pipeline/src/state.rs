@@ -110,9 +110,9 @@ impl State {
         self.buffered = self.buffered.saturating_sub(bytes);
     }
 
-    #[cfg(test)]
-    pub(crate) fn buffered(&self) -> usize {
-        self.buffered
+    /// Open requests, bytes that are held, and spans that wait.
+    pub(crate) fn usage(&self) -> (usize, usize, usize) {
+        (self.open.len(), self.buffered, self.settling.len())
     }
 
     #[inline]

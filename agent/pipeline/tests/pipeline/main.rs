@@ -1,4 +1,5 @@
 //! Tests of the whole pipeline: records in, spans out. One binary, so that it is linked once.
 
+mod parents;
 mod support;
 mod transcripts;

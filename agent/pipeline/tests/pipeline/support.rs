@@ -31,7 +31,8 @@ pub(crate) struct Wire {
     /// Ingress, egress.
     pub(crate) offsets: [u64; 2],
     pub(crate) turn: u32,
-    egress: Option<bool>,
+    /// Direction of the turn.
+    pub(crate) going_out: Option<bool>,
 }
 
 impl Wire {
@@ -40,7 +41,17 @@ impl Wire {
         let (server, client) = (address(8080), address(port));
         let (local, peer) = if role == Role::Server { (server, client) } else { (client, server) };
         let tuple = ConnTuple { local, peer, netns: 1, sock_type: 1, protocol: 6 };
-        Self { conn_id, role, tgid: 100, tid: 100, waits: 0, tuple, offsets: [0; 2], turn: 0, egress: None }
+        Self {
+            conn_id,
+            role,
+            tgid: 100,
+            tid: 100,
+            waits: 0,
+            tuple,
+            offsets: [0; 2],
+            turn: 0,
+            going_out: None,
+        }
     }
 
     /// Whether request bytes are egress here.
@@ -118,8 +129,8 @@ impl Wire {
     }
 
     fn begin_turn(&mut self, egress: bool) {
-        if self.egress != Some(egress) {
-            self.egress = Some(egress);
+        if self.going_out != Some(egress) {
+            self.going_out = Some(egress);
             self.turn += 1;
         }
     }
