@@ -19,18 +19,26 @@ use crate::ebpf_toolchain::{self, Toolchain};
 /// A program that some verb runs, and the package that brings it.
 pub(crate) struct Program {
     pub(crate) command: &'static str,
+    /// Arguments with which it succeeds only if it is complete; empty: being there is enough.
+    probe: &'static [&'static str],
     packages: &'static [&'static str],
     what: &'static str,
 }
 
 /// What the ground-truth tests and the demo attach to and drive; whichever cannot be had is left out there.
 pub(crate) const RUNTIMES: [Program; 6] = [
-    Program { command: "curl", packages: &["curl"], what: "client" },
-    Program { command: "python3", packages: &["python3", "python3-venv"], what: "Python servers" },
-    Program { command: "node", packages: &["nodejs"], what: "Node server" },
-    Program { command: "go", packages: &["golang-go"], what: "Go server" },
-    Program { command: "javac", packages: &["default-jdk-headless"], what: "Java server" },
-    Program { command: "nginx", packages: &["nginx-light"], what: "nginx" },
+    Program { command: "curl", probe: &[], packages: &["curl"], what: "client" },
+    Program {
+        command: "python3",
+        // Debian splits off what a virtual environment needs.
+        probe: &["-c", "import ensurepip, venv"],
+        packages: &["python3", "python3-venv"],
+        what: "Python servers",
+    },
+    Program { command: "node", probe: &[], packages: &["nodejs"], what: "Node server" },
+    Program { command: "go", probe: &[], packages: &["golang-go"], what: "Go server" },
+    Program { command: "javac", probe: &[], packages: &["default-jdk-headless"], what: "Java server" },
+    Program { command: "nginx", probe: &[], packages: &["nginx-light"], what: "nginx" },
 ];
 
 /// Rust tools of `cargo xtask check`, pinned. Built without optimisation: they run for a second and build for minutes.
@@ -164,16 +172,17 @@ pub(crate) fn lint_tools(root: &Path) -> Result<String> {
 
 /// Makes sure that a program is on PATH.
 pub(crate) fn program(wanted: &Program) -> Result<String> {
-    let Program { command, packages, what } = wanted;
-    if !on_path(command) {
-        let is_daemon = *command == "nginx" && !Path::new("/lib/systemd/system/nginx.service").exists();
+    let Program { command, probe, packages, what } = wanted;
+    let complete = || on_path(command) && (probe.is_empty() || succeeds(Command::new(command).args(*probe)));
+    if !complete() {
+        let starts_daemon = *command == "nginx" && !Path::new("/lib/systemd/system/nginx.service").exists();
         apt_install(packages, what)?;
-        if is_daemon {
+        if starts_daemon {
             // Debian starts a web server as soon as it is installed; nobody asked for that here.
             let _ = privileged("systemctl").args(["disable", "--now", "--quiet", "nginx"]).status();
         }
-        if !on_path(command) {
-            bail!("{command} is still not on PATH after its installation: look for it and extend PATH");
+        if !complete() {
+            bail!("{command} from PATH is still not complete: {}", packages.join(" "));
         }
     }
     Ok(format!("{command}: there ({what})"))
