@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, urlsplit
 
 class Target(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1
     disable_nagle_algorithm = True
 
     def log_message(self, format, *args):

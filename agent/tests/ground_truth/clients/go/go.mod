@@ -1,0 +1,3 @@
+module skep.example/ground-truth/client
+
+go 1.22
