@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,17 +128,17 @@ fn command(name: &str, source: &Path, scratch: &Path) -> Result<Command> {
         }
         "python-http" => {
             let mut command = tool("python3")?;
-            command.arg(source.join("server.py"));
+            command.arg(named(&source.join("server.py"), &scratch.join("python-http.py"))?);
             command
         }
         "python-wsgi" | "python-asgi" => {
             let mut command = Command::new(python_with(&source.join("requirements.txt"), name, scratch)?);
-            command.arg(source.join("app.py"));
+            command.arg(named(&source.join("app.py"), &scratch.join(name).with_extension("py"))?);
             command
         }
         "node" => {
             let mut command = tool("node")?;
-            command.arg(source.join("server.js"));
+            command.arg(named(&source.join("server.js"), &scratch.join("node-http.js"))?);
             command
         }
         "java" => {
@@ -156,6 +157,16 @@ fn command(name: &str, source: &Path, scratch: &Path) -> Result<Command> {
         }
         other => bail!("there is no target {other}"),
     })
+}
+
+/// A script under a name that tells it apart: a service is called after its script, and two are called `app`.
+fn named(script: &Path, link: &Path) -> Result<PathBuf> {
+    if fs::read_link(link).ok().as_deref() != Some(script) {
+        // Whatever lies there is from another checkout.
+        let _ = fs::remove_file(link);
+        symlink(script, link).with_context(|| format!("link {}", link.display()))?;
+    }
+    Ok(link.to_path_buf())
 }
 
 /// A virtual environment with what a target asks for; made once.
