@@ -37,7 +37,7 @@ use servers::{NAMES, Server};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if matches!(arguments.first().map(String::as_str), Some("serve" | "serve-fd" | "fetch" | "compat")) {
+    if matches!(arguments.first().map(String::as_str), Some("serve" | "serve-fd" | "fetch")) {
         return match own::main(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -1,8 +1,8 @@
 //! Selection and what cannot be seen: connections older than the agent, processes nobody asked for, ports and
 //! programs that appear later, TLS, 32-bit calls, sudden deaths.
 
-use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -169,29 +169,35 @@ pub fn only_tls(run: &Run) -> Result<()> {
     result
 }
 
-/// A process that makes 32-bit calls is reported.
+/// A process that makes 32-bit calls is reported, and nothing is made up about it.
 pub fn compat_calls(run: &Run) -> Result<()> {
     const CASE: &str = "32-bit calls";
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("compat").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn()?;
-    let mut said = [0; 6];
-    let mut output = child.stdout.take().context("no stdout")?;
-    output.read_exact(&mut said)?;
-    if &said != b"ready\n" {
-        run.skip(CASE, "compat", "this kernel or architecture has no 32-bit calls");
-        let _ = child.wait();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ground_truth/own/server32.c");
+    let program = scratch().join("server32");
+    let mut cc = Command::new("cc");
+    cc.args(["-m32", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-O1", "-o"]);
+    if let Err(reason) = servers::build(cc.arg(&program).arg(&source)) {
+        run.skip(CASE, "compat", &reason);
         return Ok(());
     }
-    let mut input = child.stdin.take().context("no stdin")?;
-    session(run, "compat", &[child.id()], |notes| {
-        let _ = input.write_all(b"go\n");
-        // Ends when the calls were made.
-        let _ = output.read_to_end(&mut Vec::new());
+    let server = match Server::start("server32", Command::new(&program)) {
+        Ok(server) => server,
+        Err(error) => {
+            run.skip(CASE, "compat", &format!("this kernel runs no 32-bit programs: {error:#}"));
+            return Ok(());
+        }
+    };
+    session(run, "compat", &[server.pid], |notes| {
+        let work = || -> Result<()> {
+            for _ in 0..5 {
+                let mut conn = Conn::open(server.addr)?;
+                conn.exchange(&Request::get(format!("/hello/{}", notes.token(CASE))))?;
+            }
+            Ok(())
+        };
+        own_failure(notes, CASE, work());
         notes.expect_warning(CASE, "32-bit");
-    })?;
-    let _ = child.wait();
-    Ok(())
+    })
 }
 
 fn wait_listening(addr: SocketAddr) -> Result<()> {

@@ -3,7 +3,6 @@
 //! Started by running this test binary again: `serve MODEL FAMILY [fd]`, `fetch FAMILY`. What a runtime would hide
 //! (which call moves which byte, which process holds which descriptor) is said explicitly here.
 
-mod compat;
 mod fetch;
 mod http;
 pub mod io;
@@ -32,7 +31,6 @@ pub fn main(arguments: &[String]) -> Result<()> {
             http::serve(&mut wire);
             Ok(())
         }
-        ["compat"] => compat::main(),
         ["fetch", family] => fetch::main(family.parse()?),
         other => bail!("no such program: {other:?}"),
     }
