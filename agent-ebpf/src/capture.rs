@@ -90,7 +90,8 @@ fn to_copy(conn: &mut Conn, direction: usize, turn_before: u32, len: u64) -> Opt
             let spent = conn.copied[direction];
             if spent < UNDECIDED_BUDGET {
                 conn.copied[direction] = spent.saturating_add(len as u32);
-                u64::from(UNDECIDED_BUDGET - spent)
+                // The call that spends the budget is not cut shorter than it would be behind it.
+                u64::from(UNDECIDED_BUDGET - spent).max(capped(DEFAULT_CAPS, turn_before))
             } else {
                 capped(DEFAULT_CAPS, turn_before)
             }
