@@ -6,20 +6,22 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+// Lines of at most 78 columns: clap wraps longer ones, which breaks the alignment.
 const AFTER_HELP: &str = "\
 Examples:
-  sudo skep run --pid 4242                  watch one process, and the children that it has or makes
-  sudo skep run --port 8080                 watch whatever listens on port 8080, now or later
-  sudo skep run --exe 'python3*' --summary  watch every Python; print rate, errors and latency per route at the end
+  sudo skep run --pid 4242            one process, its children included
+  sudo skep run --port 8080           whatever listens there, now or later
+  sudo skep run --exe 'python3*' --summary
+                                      every Python; figures per route at the end
   sudo skep run --port 8000-8999 --print json --duration 60 > spans.jsonl
-  skep check                                what this kernel and your rights allow
+  skep check                          what this kernel and your rights allow
 
-Skep needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE. It changes nothing in what it watches: stop it at
-any time (Ctrl-C) and nothing stays behind.";
+Skep needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE. It changes
+nothing in what it watches; Ctrl-C ends it, and nothing stays behind.";
 
 const RUN_AFTER_HELP: &str = "\
-Selection: --pid, --port and --exe may be repeated and mixed; a process that matches any of them is watched,
-and so are its children, from their first instruction.
+A process that matches any of --pid, --port and --exe is watched, and so are
+its children, from their first instruction.
 
 Examples:
   sudo skep run --pid 4242
@@ -55,7 +57,9 @@ pub enum Command {
     /// Say what this kernel and these rights allow, and how to get what is missing
     #[command(max_term_width = 110)]
     Check,
-    /// Print the completion script of a shell, e.g. `skep completions bash > /etc/bash_completion.d/skep`
+    /// Print the completion script of a shell
+    ///
+    /// For instance: skep completions bash > /etc/bash_completion.d/skep
     #[command(max_term_width = 110)]
     Completions {
         /// Shell to complete for
@@ -72,8 +76,10 @@ pub struct RunArgs {
     /// Watch the processes that listen on this TCP port or range of ports, now or later
     #[arg(long, value_name = "PORT[-PORT]", help_heading = "Selection")]
     pub port: Vec<String>,
-    /// Watch the processes whose program matches, now or later; without a slash the file name is matched, else
-    /// the whole path; `*`, `?` and `[a-z]` as in a shell, `*` also across slashes
+    /// Watch the processes whose program matches, now or later
+    ///
+    /// Without a slash the file name is matched, else the whole path. `*`, `?` and `[a-z]` as in a shell; `*` also
+    /// crosses slashes.
     #[arg(long, value_name = "GLOB", help_heading = "Selection")]
     pub exe: Vec<String>,
 
@@ -83,18 +89,19 @@ pub struct RunArgs {
     /// At the end, print rate, errors and latencies per service and route
     #[arg(long, help_heading = "Output")]
     pub summary: bool,
-    /// Print Skep's own counters on standard error every ten seconds, not only at the end
+    /// Print Skep's own counters every ten seconds, not only at the end
     #[arg(long, help_heading = "Output")]
     pub stats: bool,
-    /// Logs on standard error as text or as one JSON object a line
+    /// How logs are printed on standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormatArg::Text, help_heading = "Output")]
     pub log_format: LogFormatArg,
 
     /// Stop after this many seconds
     #[arg(long, value_name = "SECONDS", help_heading = "Run")]
     pub duration: Option<f64>,
-    /// Route pattern such as `/users/{id}`; the first that matches names the span; paths that match none get a
-    /// learned route
+    /// Route pattern such as `/users/{id}` or `GET /static/*`, for span names
+    ///
+    /// The first that matches counts; paths that match none get a learned route.
     #[arg(long, value_name = "PATTERN", help_heading = "Run")]
     pub route: Vec<String>,
 

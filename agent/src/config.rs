@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agent_pipeline::route::Pattern;
+
 use crate::cli::{LogFormatArg, PrintArg, RunArgs};
 use crate::discovery::glob::Glob;
 
@@ -16,7 +18,7 @@ pub struct Config {
     /// Where spans go.
     pub output: OutputConfig,
     /// Route patterns, in order.
-    pub routes: Vec<String>,
+    pub routes: Vec<Pattern>,
     /// How long the run lasts, where that was said.
     pub duration: Option<Duration>,
     /// Whether counters are printed while the run goes on.
@@ -103,11 +105,6 @@ impl Config {
                     .into(),
             ));
         }
-        for route in &args.route {
-            if !route.starts_with('/') {
-                return Err(UsageError(format!("--route {route}: a pattern begins with a slash")));
-            }
-        }
         if args.max_connections == 0 || args.max_connections > 1 << 20 {
             return Err(UsageError(format!(
                 "--max-connections {}: give a number from 1 to 1048576",
@@ -124,7 +121,7 @@ impl Config {
                 },
                 summary: args.summary,
             },
-            routes: args.route.clone(),
+            routes: args.route.iter().map(|text| parse_route(text)).collect::<Result<_, _>>()?,
             duration: args.duration.map(parse_duration).transpose()?,
             stats: args.stats,
             limits: Limits {
@@ -166,6 +163,10 @@ fn parse_ports(text: &str) -> Result<(u16, u16), UsageError> {
 
 fn parse_glob(text: &str) -> Result<Glob, UsageError> {
     Glob::new(text).map_err(|reason| UsageError(format!("--exe {text}: {reason}")))
+}
+
+fn parse_route(text: &str) -> Result<Pattern, UsageError> {
+    text.parse().map_err(|error| UsageError(format!("--route: {error}")))
 }
 
 fn parse_duration(seconds: f64) -> Result<Duration, UsageError> {
@@ -245,6 +246,6 @@ mod tests {
     #[test]
     fn routes_begin_with_a_slash() {
         assert!(config("skep run --pid 1 --route users").is_err());
-        assert_eq!(config("skep run --pid 1 --route /users/{id}").unwrap().routes, ["/users/{id}"]);
+        assert_eq!(config("skep run --pid 1 --route /users/{id}").unwrap().routes[0].route(), "/users/{id}");
     }
 }

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use agent_common::counters::Counter;
 use agent_pipeline::Pipeline;
+use agent_pipeline::route::RouteConfig;
 use anyhow::Context;
 
 use crate::clock::Clock;
@@ -47,7 +48,7 @@ const STATS_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a run goes on after the last watched process has ended: its connections close after it.
 const AFTER_THE_LAST: Duration = Duration::from_millis(200);
 /// What standard output may take at the end, so that all is over within a second.
-const LAST_WRITE: Duration = Duration::from_millis(600);
+const LAST_WRITE: Duration = Duration::from_millis(400);
 
 /// Watches the selected processes until a signal, the time or the end of all of them.
 ///
@@ -73,6 +74,7 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     let live = started.elapsed();
 
     let mut pipeline = Pipeline::new(agent_pipeline::Config {
+        routes: RouteConfig { patterns: config.routes, learn: true },
         seed: random_seed()?,
         max_connections: config.limits.max_connections as usize * 2,
         ..agent_pipeline::Config::default()
@@ -91,6 +93,7 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     );
     notify::notify("READY=1");
 
+    give_back_start_up_memory();
     let wake = Wake::new(probe.ring_fd(), signals).context("watch the ring buffer")?;
     let end = drain_until_end(config.duration, config.stats, &wake, &mut probe, &mut pipeline, &mut shell)?;
     log::info!("stopping: {end}");
@@ -203,6 +206,15 @@ fn still_writable(output: &Output) -> anyhow::Result<()> {
         Some(error) => anyhow::bail!(
             "write spans to standard output: {error}; its reader is gone: keep it running, or use --print none"
         ),
+    }
+}
+
+/// Reading type information and loading programs takes memory that is not needed again; glibc keeps it unless told.
+fn give_back_start_up_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: only releases memory that the allocator holds free.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

@@ -40,10 +40,25 @@ fn run(args: &RunArgs, started: Instant) -> ExitCode {
     match skep::run(config, started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::error!("{error:#}");
+            log::error!("{}", one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes; a cause that the text before it already tells is left out.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    text.replace('\n', " ")
 }
 
 fn print(bytes: &[u8]) {
