@@ -174,8 +174,8 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Everything but the ids.
-    pub(crate) fn facts(&self) -> String {
+    /// Everything but the ids; times in `unit_ns`.
+    pub(crate) fn facts(&self, unit_ns: u64) -> String {
         use std::fmt::Write;
         let size = |size: Option<u64>| size.map_or("?".to_owned(), |size| size.to_string());
         let mut line = format!("{} {}", self.method, self.path);
@@ -184,7 +184,7 @@ impl Seen {
             None => line.push_str(" -"),
         }
         write!(line, " {}/{}", size(self.request_size), size(self.response_size)).unwrap();
-        write!(line, " {}..{}", self.start_ns / 1_000_000, self.end_ns / 1_000_000).unwrap();
+        write!(line, " {}..{}", self.start_ns / unit_ns, self.end_ns / unit_ns).unwrap();
         if let Some(error) = self.error {
             write!(line, " {error}").unwrap();
         }

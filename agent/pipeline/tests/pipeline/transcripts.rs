@@ -15,7 +15,7 @@
 
 use agent_pipeline::{Config, Pipeline};
 
-use crate::support::{Kept, Role, Seen, Wire};
+use crate::support::{Kept, Role, Wire};
 
 const MS: u64 = 1_000_000;
 
@@ -116,7 +116,7 @@ fn run(case: &Case, split: bool) -> Result<(), String> {
     }
     let ticked = kept.spans.len();
     pipeline.finish(now, &mut kept);
-    let spans: Vec<String> = kept.spans.iter().map(Seen::facts).collect();
+    let spans: Vec<String> = kept.spans.iter().map(|span| span.facts(MS)).collect();
     let mut drops: Vec<String> = pipeline
         .stats()
         .drops()

@@ -169,13 +169,15 @@ impl Http1 {
                 link.release_held(state);
                 state.stats.drop(Drop::AnswerWithoutRequest);
                 let turn = self.requests.begun.turn.max(self.responses.begun.turn);
-                self.lose_answers(turn, state, sink);
+                self.lose_answers(link, turn, state, sink);
             } else {
                 link.wake_at(since + INVERSION_NS, state);
             }
         }
         if let Some(due) = self.candidate_due(state) {
-            if due <= now {
+            if due <= now && self.responses.swallowing {
+                self.lose_answers(link, self.responses.begun.turn, state, sink);
+            } else if due <= now {
                 self.end_candidate(state, sink);
             } else {
                 link.wake_at(due, state);
@@ -188,6 +190,9 @@ impl Http1 {
         if self.requests.at == At::Head {
             state.stats.drop(Drop::HeaderUnfinished);
         }
+        if self.responses.swallowing {
+            self.abandon(Drop::Gap, state);
+        }
         let closed = link.closed_ktime_ns.unwrap_or(state.now_ktime_ns);
         let failure = link.failure.unwrap_or((ErrorType::Canceled, closed));
         self.end_of_answers(failure, !link.broken, state, sink);
@@ -195,7 +200,7 @@ impl Http1 {
 
     /// The run ends: what is certain leaves, the rest is counted.
     pub(crate) fn finish(&mut self, state: &mut State, sink: &mut impl Sink) {
-        if self.candidate_due(state).is_some() {
+        if self.candidate_due(state).is_some() && !self.responses.swallowing {
             self.end_candidate(state, sink);
         }
         self.abandon(Drop::OpenAtEnd, state);
@@ -241,8 +246,7 @@ impl Http1 {
             link.wake_at(chunk.call.ktime_ns.saturating_add(INVERSION_NS), state);
             return;
         }
-        link.release_held(state);
-        self.lose_requests(chunk.call.turn, state, sink);
+        self.lose_requests(link, chunk.call.turn, state, sink);
     }
 
     /// The first open request is complete, but for what only time can tell.
@@ -323,14 +327,14 @@ impl Http1 {
     }
 
     /// Neither requests nor answers can be told apart any more.
-    fn lose_requests(&mut self, turn: u32, state: &mut State, sink: &mut impl Sink) {
+    fn lose_requests(&mut self, link: &mut Link, turn: u32, state: &mut State, sink: &mut impl Sink) {
         self.reading = None;
         self.requests.lose(turn, state);
-        self.lose_answers(turn, state, sink);
+        self.lose_answers(link, turn, state, sink);
     }
 
     /// Which answer belongs to which request is not known any more: those that wait are dropped.
-    fn lose_answers(&mut self, turn: u32, state: &mut State, sink: &mut impl Sink) {
+    fn lose_answers(&mut self, link: &mut Link, turn: u32, state: &mut State, sink: &mut impl Sink) {
         while let Some(front) = self.queue.front() {
             if state.open.get(front).answered {
                 self.finish_front(state, sink);
@@ -339,6 +343,9 @@ impl Http1 {
             }
         }
         self.reading = None;
+        if link.release_held(state).is_some() {
+            state.stats.drop(Drop::Gap);
+        }
         self.responses.lose(turn, state);
     }
 

@@ -31,6 +31,10 @@ pub(super) struct Reader {
     pub(super) at: At,
     pub(super) body: Body,
     pub(super) lost_turn: u32,
+    /// Turn of the last chunk: only the first chunk of a turn may begin a message that nothing else announces.
+    pub(super) turn: u32,
+    /// A body whose end nobody knows took bytes that may belong to the next message.
+    pub(super) swallowing: bool,
     /// The call that moved the message's first byte, and that byte's offset.
     pub(super) begun: Call,
     pub(super) offset: u64,
@@ -56,6 +60,8 @@ impl Default for Reader {
             at: At::Start,
             body: Body::new(Framing::Length(0)),
             lost_turn: 0,
+            turn: 0,
+            swallowing: false,
             begun: Call::default(),
             offset: 0,
             last_ktime_ns: 0,
@@ -111,12 +117,14 @@ impl Reader {
     /// Starts over, behind a message.
     pub(super) fn reset(&mut self) {
         self.at = At::Start;
+        self.swallowing = false;
     }
 
     /// The messages of this turn can no longer be told apart.
     pub(super) fn lose(&mut self, turn: u32, state: &mut State) {
         self.take_gathered(state);
         self.at = At::Lost;
+        self.swallowing = false;
         self.lost_turn = self.lost_turn.max(turn);
     }
 }

@@ -26,7 +26,7 @@ impl Http1 {
         state: &mut State,
         sink: &mut impl Sink,
     ) -> Option<Next> {
-        if !self.can_read_request(&chunk, state, sink) {
+        if !self.can_read_request(link, &chunk, state, sink) {
             return None;
         }
         let call = chunk.call;
@@ -53,7 +53,7 @@ impl Http1 {
                     // A message that begins in a hole: its capture was cut off.
                     state.stats.drop(Drop::HeaderTruncated);
                     self.wide = true;
-                    self.lose_requests(call.turn, state, sink);
+                    self.lose_requests(link, call.turn, state, sink);
                 }
                 (At::Head, Front::Bytes(bytes)) => match self.requests.find_head(bytes, state) {
                     Found::More => chunk.advance(bytes.len() as u64),
@@ -84,8 +84,15 @@ impl Http1 {
 
     /// Deals with what comes before the chunk: lost bytes, and messages whose end nobody knows.
     #[inline]
-    fn can_read_request(&mut self, chunk: &Chunk<'_>, state: &mut State, sink: &mut impl Sink) -> bool {
+    fn can_read_request(
+        &mut self,
+        link: &mut Link,
+        chunk: &Chunk<'_>,
+        state: &mut State,
+        sink: &mut impl Sink,
+    ) -> bool {
         let turn = chunk.call.turn;
+        let first_of_turn = turn > std::mem::replace(&mut self.requests.turn, turn);
         match self.requests.at {
             At::Lost => {
                 if turn <= self.requests.lost_turn {
@@ -101,7 +108,7 @@ impl Http1 {
             }
             At::Start | At::Head if chunk.gap > 0 => {
                 state.stats.drop(Drop::Gap);
-                self.lose_requests(turn, state, sink);
+                self.lose_requests(link, turn, state, sink);
                 false
             }
             At::Body => {
@@ -110,10 +117,11 @@ impl Http1 {
                     self.end_request_if_done(state, sink);
                     if skipped < chunk.gap {
                         state.stats.drop(Drop::Gap);
-                        self.lose_requests(turn, state, sink);
+                        self.lose_requests(link, turn, state, sink);
                         return false;
                     }
-                } else if self.may_be_next_request(turn, state)
+                } else if first_of_turn
+                    && self.may_be_next_request(turn, state)
                     && chunk.gap == 0
                     && head::request_line(chunk.bytes()) == Line::Whole
                 {
@@ -173,7 +181,7 @@ impl Http1 {
         let gathered = self.requests.take_gathered(state);
         let block = if gathered.is_empty() { bytes } else { &gathered };
         let Some(slot) = self.take_slot(state) else {
-            self.lose_requests(call.turn, state, sink);
+            self.lose_requests(link, call.turn, state, sink);
             return None;
         };
         let open = state.open.get_mut(slot);
@@ -183,7 +191,7 @@ impl Http1 {
                 return Some(Next::NotOurs);
             }
             state.stats.drop(Drop::InvalidRequest);
-            self.lose_requests(call.turn, state, sink);
+            self.lose_requests(link, call.turn, state, sink);
             return None;
         };
         let begun = &self.requests.begun;
@@ -246,7 +254,7 @@ impl Http1 {
         self.queue.push(slot, &mut state.open);
         // Until one exchange was seen whole, two requests at once may mean that an answer was missed.
         if self.responses.at == At::Lost && self.queue.len() > 1 {
-            self.lose_answers(turn, state, sink);
+            self.lose_requests(link, turn, state, sink);
         }
     }
 
@@ -257,7 +265,9 @@ impl Http1 {
         if state.open.get(front).answered {
             self.finish_front(state, sink);
         } else if self.responses.at == At::Body && self.responses.body.is_open() {
-            if self.kind == SpanKind::Client || self.responses.body.framing == Framing::Lost(true) {
+            if self.responses.swallowing {
+                self.lose_answers(link, self.responses.begun.turn, state, sink);
+            } else if self.kind == SpanKind::Client || self.responses.body.framing == Framing::Lost(true) {
                 self.end_candidate(state, sink);
             } else {
                 let due = self.responses.last_ktime_ns + state.idle_end_ns;

@@ -26,7 +26,7 @@ impl Http1 {
         state: &mut State,
         sink: &mut impl Sink,
     ) -> Option<Next> {
-        if !self.can_read_response(&chunk, state, sink) {
+        if !self.can_read_response(link, &chunk, state, sink) {
             return None;
         }
         let call = chunk.call;
@@ -53,12 +53,12 @@ impl Http1 {
                     Found::More => chunk.advance(bytes.len() as u64),
                     Found::End(end) => {
                         self.responses.last_ktime_ns = call.ktime_ns;
-                        self.begin_response(&bytes[..end], false, call.turn, state, sink);
+                        self.begin_response(link, &bytes[..end], false, call.turn, state, sink);
                         chunk.advance(end as u64);
                     }
-                    Found::TooLong => self.truncate_response(call.turn, state, sink),
+                    Found::TooLong => self.truncate_response(link, call.turn, state, sink),
                 },
-                (At::Head, Front::Hole(_)) => self.truncate_response(call.turn, state, sink),
+                (At::Head, Front::Hole(_)) => self.truncate_response(link, call.turn, state, sink),
                 (At::Body, front) => {
                     self.responses.last_ktime_ns = call.ktime_ns;
                     let count = match front {
@@ -68,6 +68,9 @@ impl Http1 {
                     };
                     chunk.advance(count);
                     self.end_response_if_done(state, sink);
+                    if self.swallows_answers(front) {
+                        self.lose_answers(link, call.turn, state, sink);
+                    }
                 }
             }
             if self.switched {
@@ -83,7 +86,13 @@ impl Http1 {
 
     /// Deals with what comes before the chunk: lost bytes, and an answer whose end nobody knows.
     #[inline]
-    fn can_read_response(&mut self, chunk: &Chunk<'_>, state: &mut State, sink: &mut impl Sink) -> bool {
+    fn can_read_response(
+        &mut self,
+        link: &mut Link,
+        chunk: &Chunk<'_>,
+        state: &mut State,
+        sink: &mut impl Sink,
+    ) -> bool {
         let turn = chunk.call.turn;
         match self.responses.at {
             At::Lost => {
@@ -92,7 +101,7 @@ impl Http1 {
                 }
                 let whole = chunk.gap == 0 && head::status_line(chunk.bytes()) == Some(true);
                 if !whole || self.answering(state).is_none() {
-                    self.lose_answers(turn, state, sink);
+                    self.lose_answers(link, turn, state, sink);
                     return false;
                 }
                 self.responses.reset();
@@ -100,18 +109,22 @@ impl Http1 {
             }
             At::Start | At::Head if chunk.gap > 0 => {
                 state.stats.drop(Drop::Gap);
-                self.lose_answers(turn, state, sink);
+                self.lose_answers(link, turn, state, sink);
                 false
             }
             At::Body if chunk.gap > 0 => {
                 let skipped = self.responses.body.skip(chunk.gap);
                 if !self.responses.body.is_done() {
-                    return true;
+                    let swallowed = self.responses.body.is_open() && self.queue.len() > 1;
+                    if swallowed {
+                        self.lose_answers(link, turn, state, sink);
+                    }
+                    return !swallowed;
                 }
                 // It ended in the gap, nobody knows when.
                 self.responses.reset();
                 if skipped < chunk.gap {
-                    self.lose_answers(turn, state, sink);
+                    self.lose_answers(link, turn, state, sink);
                     return false;
                 }
                 if let Some(slot) = self.queue.pop(&state.open) {
@@ -123,13 +136,34 @@ impl Http1 {
                 true
             }
             At::Body if self.responses.body.is_open() && self.queue.len() > 1 => {
-                if head::status_line(chunk.bytes()) == Some(true) {
+                // Only the first chunk since the next request came is certain to begin or to end at an answer's end.
+                let first = !self.responses.swallowing;
+                self.responses.swallowing = true;
+                if first
+                    && chunk.bytes().starts_with(b"HTTP/1.")
+                    && head::status_line(chunk.bytes()) == Some(true)
+                {
                     self.end_candidate(state, sink);
+                } else if first {
+                    self.responses.body.look_at_end(chunk.last_bytes());
+                    if self.responses.body.framing == Framing::Lost(true) {
+                        self.responses.last_ktime_ns = chunk.call.ktime_ns;
+                        self.end_candidate(state, sink);
+                        return false;
+                    }
                 }
                 true
             }
             _ => true,
         }
+    }
+
+    /// Whether a hole may hold the beginning of the next answer.
+    fn swallows_answers(&self, front: Front<'_>) -> bool {
+        matches!(front, Front::Hole(_))
+            && self.responses.at == At::Body
+            && self.responses.body.is_open()
+            && self.queue.len() > 1
     }
 
     /// The request that the next answer belongs to.
@@ -138,26 +172,38 @@ impl Http1 {
         self.queue.front().filter(|&slot| !state.open.get(slot).answered)
     }
 
-    /// An answer to nothing: a client's request may still come, a server's cannot.
+    /// An answer to nothing: a client's request may still come, unless requests may have been passed over; a
+    /// server's request cannot.
     fn no_request(&mut self, link: &mut Link, chunk: &Chunk<'_>, state: &mut State, sink: &mut impl Sink) {
-        if self.kind == SpanKind::Client {
+        let passed_over = match self.requests.at {
+            At::Lost => true,
+            At::Body => self.requests.body.is_open(),
+            At::Start | At::Head => false,
+        };
+        if self.kind == SpanKind::Client && !passed_over {
             self.hold(link, chunk, state, sink);
         } else {
             state.stats.drop(Drop::AnswerWithoutRequest);
-            self.lose_answers(chunk.call.turn, state, sink);
+            self.lose_answers(link, chunk.call.turn, state, sink);
         }
     }
 
-    fn truncate_response(&mut self, turn: u32, state: &mut State, sink: &mut impl Sink) {
+    fn truncate_response(&mut self, link: &mut Link, turn: u32, state: &mut State, sink: &mut impl Sink) {
         state.stats.drop(Drop::HeaderTruncated);
         self.wide = true;
-        self.begin_response(b"", true, turn, state, sink);
+        if self.queue.len() > 1 {
+            // The next answer may begin in what was cut off.
+            self.lose_answers(link, turn, state, sink);
+            return;
+        }
+        self.begin_response(link, b"", true, turn, state, sink);
     }
 
     /// A header block is here: gathered bytes first, then `bytes`.
     #[inline]
     fn begin_response(
         &mut self,
+        link: &mut Link,
         bytes: &[u8],
         truncated: bool,
         turn: u32,
@@ -172,7 +218,7 @@ impl Http1 {
             if !truncated {
                 self.refuse_response(slot, state, sink);
             }
-            self.lose_answers(turn, state, sink);
+            self.lose_answers(link, turn, state, sink);
             return;
         };
         let open = state.open.get_mut(slot);
