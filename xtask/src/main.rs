@@ -42,7 +42,7 @@ enum Verb {
     Check,
     /// Everything that CI runs: check, tests, kernel programs, and the ground truth on this machine's kernel
     Test {
-        /// More requests per ground-truth case
+        /// Three rounds of the ground truth instead of one
         #[arg(long)]
         full: bool,
     },

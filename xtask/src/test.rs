@@ -29,37 +29,36 @@ pub(crate) fn run(root: &Path, full: bool) -> ExitCode {
     let mut build = cargo(root);
     build.args(["build", "--quiet", "--locked", "--release", "--package", "skep"]);
     let built = steps.program("build: target/release/skep", &mut build);
-    if kernel_side && built {
-        ground_truth(root, full, &mut steps);
-    } else {
-        steps.fail("ground truth", "there is no agent to test");
+    // Each round has other paths, times and sizes: the seed is drawn anew.
+    for round in 1..=if full { 3 } else { 1 } {
+        if kernel_side && built {
+            ground_truth(root, round, &mut steps);
+        } else {
+            steps.fail("ground truth", "there is no agent to test");
+        }
     }
     steps.finish()
 }
 
-fn ground_truth(root: &Path, full: bool, steps: &mut Steps) {
-    const NAME: &str = "ground truth";
+fn ground_truth(root: &Path, round: u32, steps: &mut Steps) {
+    let name = format!("ground truth, round {round}");
     if let Some(reason) = setup::no_privileges() {
-        steps.fail(NAME, reason);
+        steps.fail(&name, reason);
         return;
     }
     let mut tests = cargo(root);
     tests.args(["test", "--quiet", "--locked", "--release", "--package", "skep", "--test", "ground_truth"]);
-    if full {
-        tests.env("SKEP_GROUND_TRUTH", "full");
-    }
-    run_as_root(&mut tests, full);
-    steps.tests(NAME, &mut tests);
+    run_as_root(&mut tests);
+    steps.tests(&name, &mut tests);
 }
 
 /// Only the test program needs rights, not cargo: cargo runs it through what this variable names. sudo clears the
 /// environment, so the path to the runtimes is handed on.
-fn run_as_root(tests: &mut Command, full: bool) {
+fn run_as_root(tests: &mut Command) {
     if setup::is_root() {
         return;
     }
     let path = env::var("PATH").unwrap_or_default();
-    let scope = if full { "SKEP_GROUND_TRUTH=full " } else { "" };
     let variable = format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", env::consts::ARCH.to_uppercase());
-    tests.env(variable, format!("sudo -- env PATH={path} {scope}"));
+    tests.env(variable, format!("sudo -- env PATH={path}"));
 }

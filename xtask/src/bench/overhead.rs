@@ -66,7 +66,7 @@ pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
     let plan = if quick {
         Plan { window: Duration::from_secs(1), pairs: 2 }
     } else {
-        Plan { window: Duration::from_secs(3), pairs: 6 }
+        Plan { window: Duration::from_secs(2), pairs: 10 }
     };
     println!("{}", machine());
     println!(
