@@ -108,6 +108,9 @@ impl Output {
 
     /// Takes a finished span.
     pub fn span(&mut self, span: &Span<'_>, resource: &Resource, clock: &Clock) {
+        if self.print == Print::None && self.summary.is_none() {
+            return;
+        }
         self.name.clear();
         span.write_name(&mut self.name);
         if let Some(summary) = &mut self.summary {

@@ -20,14 +20,10 @@ const OTHER: &str = "(other)";
 /// The figures of a run.
 #[derive(Default)]
 pub struct Summary {
-    /// Services that were seen, each with a number.
-    services: FxHashMap<String, usize>,
-    /// By number of the service, kind and name.
-    rows: FxHashMap<usize, FxHashMap<(SpanKindKey, String), Row>>,
-    row_count: usize,
+    /// By service, kind and name, each ended by a zero byte, so that one borrowed text finds a row.
+    rows: FxHashMap<String, Row>,
+    key: String,
 }
-
-type SpanKindKey = &'static str;
 
 #[derive(Default)]
 struct Row {
@@ -40,23 +36,24 @@ struct Row {
 impl Summary {
     /// Counts one span.
     pub fn add(&mut self, service: &str, kind: SpanKind, name: &str, failed: bool, duration_ns: u64) {
-        let kind = kind_name(kind);
-        let next = self.services.len();
-        let service = match self.services.get(service) {
-            Some(&number) => number,
-            None if next < MAX_ROWS => *self.services.entry(service.to_owned()).or_insert(next),
-            None => *self.services.entry(OTHER.to_owned()).or_insert(next),
-        };
-        let rows = self.rows.entry(service).or_default();
-        // A look-up with a borrowed key would need a type of its own; most runs have few names per service.
-        let name =
-            match rows.iter_mut().find(|((row_kind, row_name), _)| *row_kind == kind && row_name == name) {
-                Some((_, row)) => return row.add(failed, duration_ns),
-                None if self.row_count < MAX_ROWS => name,
-                None => OTHER,
-            };
-        self.row_count += 1;
-        rows.entry((kind, name.to_owned())).or_default().add(failed, duration_ns);
+        self.set_key(service, kind, name);
+        if !self.rows.contains_key(&self.key) {
+            if self.rows.len() >= MAX_ROWS {
+                self.set_key(OTHER, kind, OTHER);
+            }
+            self.rows.entry(self.key.clone()).or_default();
+        }
+        if let Some(row) = self.rows.get_mut(&self.key) {
+            row.add(failed, duration_ns);
+        }
+    }
+
+    fn set_key(&mut self, service: &str, kind: SpanKind, name: &str) {
+        self.key.clear();
+        for part in [service, kind_name(kind), name] {
+            self.key.push_str(part);
+            self.key.push('\0');
+        }
     }
 
     /// The table, busiest rows of each service first.
@@ -64,25 +61,24 @@ impl Summary {
         let mut lines = vec![
             ["SERVICE", "KIND", "REQUESTS", "RATE", "ERRORS", "P50", "P95", "P99", "NAME"].map(str::to_owned),
         ];
-        let mut services: Vec<_> = self.services.iter().collect();
-        services.sort();
-        for (service, number) in services {
-            let Some(rows) = self.rows.get(number) else { continue };
-            let mut rows: Vec<_> = rows.iter().collect();
-            rows.sort_by(|(a_key, a), (b_key, b)| b.count.cmp(&a.count).then(a_key.cmp(b_key)));
-            for ((kind, name), row) in rows {
-                lines.push([
-                    visible(service),
-                    (*kind).to_owned(),
-                    row.count.to_string(),
-                    format!("{:.1}/s", row.count as f64 / elapsed.as_secs_f64().max(0.001)),
-                    format!("{:.1}%", row.errors as f64 * 100.0 / row.count as f64),
-                    Duration(row.quantile(0.50)).to_string(),
-                    Duration(row.quantile(0.95)).to_string(),
-                    Duration(row.quantile(0.99)).to_string(),
-                    visible(name),
-                ]);
-            }
+        let mut rows: Vec<_> =
+            self.rows.iter().map(|(key, row)| (key.split('\0').collect::<Vec<_>>(), row)).collect();
+        rows.sort_by(|(a_key, a), (b_key, b)| {
+            a_key.first().cmp(&b_key.first()).then(b.count.cmp(&a.count)).then(a_key.cmp(b_key))
+        });
+        for (key, row) in rows {
+            let [service, kind, name, ..] = key[..] else { continue };
+            lines.push([
+                visible(service),
+                kind.to_owned(),
+                row.count.to_string(),
+                format!("{:.1}/s", row.count as f64 / elapsed.as_secs_f64().max(0.001)),
+                format!("{:.1}%", row.errors as f64 * 100.0 / row.count as f64),
+                Duration(row.quantile(0.50)).to_string(),
+                Duration(row.quantile(0.95)).to_string(),
+                Duration(row.quantile(0.99)).to_string(),
+                visible(name),
+            ]);
         }
         let mut out = Vec::new();
         if lines.len() == 1 {
@@ -190,10 +186,9 @@ mod tests {
         for index in 0..2000 {
             summary.add(&format!("s{index}"), SpanKind::Client, "GET", true, 1);
         }
-        assert!(summary.services.len() <= MAX_ROWS + 1);
-        let rows: usize = summary.rows.values().map(FxHashMap::len).sum();
-        assert!(rows <= 2 * MAX_ROWS + 2, "{rows}");
-        let total: u64 = summary.rows.values().flat_map(|rows| rows.values()).map(|row| row.count).sum();
+        // One more for each kind.
+        assert!(summary.rows.len() <= MAX_ROWS + 2, "{}", summary.rows.len());
+        let total: u64 = summary.rows.values().map(|row| row.count).sum();
         assert_eq!(total, 4000);
         assert!(String::from_utf8(summary.render(Elapsed::from_secs(1))).unwrap().contains("(other)"));
     }
