@@ -157,6 +157,9 @@ pub mod control {
     /// `(sock, conn_id)`: forget a connection whose socket is gone; for sockets that no tracepoint tells about.
     /// Returns 0 where it is still there, 1 where it is gone.
     pub const REAP: u64 = 4;
+    /// `(tgid, quiet)`: whether (0) or not (1) anybody asks how often this process' threads wait; its records then
+    /// say [`crate::event::Waits::UNKNOWN`]. An exec asks again.
+    pub const QUIET: u64 = 5;
 }
 
 /// Values of [`RuleGlobals::flags`].

@@ -8,7 +8,7 @@ use agent_common::{
     },
     conn::EGRESS,
     counters::Counter,
-    event::{DataRecord, EventKind, FLAG_EGRESS, FLAG_MORE},
+    event::{DataRecord, EventKind, FLAG_EGRESS, FLAG_MORE, Waits},
 };
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 
@@ -27,6 +27,16 @@ const TAIL: u64 = TAIL_LEN as u64;
 pub struct Caller {
     pub tgid: u32,
     pub tid: u32,
+    /// Nobody asks how often the process' threads wait.
+    pub quiet: bool,
+}
+
+impl Caller {
+    /// How often the thread waited.
+    #[inline(always)]
+    pub fn waits(self) -> u32 {
+        if self.quiet { Waits::UNKNOWN } else { waits::of(self.tid) }
+    }
 }
 
 /// How much of a call is copied, and what every record of it says.
@@ -74,7 +84,7 @@ pub fn plan(conn: *mut Conn, caller: Caller, direction: usize, len: u64) -> Opti
         tail_len: 0,
         turn: conn.turns,
         tid: caller.tid,
-        waits: waits::of(caller.tid),
+        waits: caller.waits(),
     };
     Some(Plan { offset, len, capture, record, starts_turn: u64::from(starts_turn) })
 }

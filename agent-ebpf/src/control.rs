@@ -17,6 +17,7 @@ pub fn control(ctx: RawTracePointContext) -> i32 {
     let done = match operation {
         control::SELECT => select::add(first as u32),
         control::DESELECT => select::remove(first as u32),
+        control::QUIET => select::set_quiet(first as u32, ctx.arg::<u64>(2) != 0),
         control::SET_MODE => set_mode(&ctx, first),
         control::REAP => return i32::from(reap(Kernel(first), ctx.arg(2))),
         _ => false,

@@ -15,7 +15,6 @@ use crate::{
     kernel::read_user,
     maps::{Conn, SCRATCH, Scratch},
     sock::{AF_INET, AF_INET6},
-    waits,
 };
 
 const PAYLOAD: u64 = MAX_RECORD_PAYLOAD as u64;
@@ -35,7 +34,7 @@ fn begin(conn: *mut Conn, caller: Caller, direction: usize) -> DatagramRecord {
         len: 0,
         head_len: 0,
         tid: caller.tid,
-        waits: waits::of(caller.tid),
+        waits: caller.waits(),
     }
 }
 

@@ -45,12 +45,25 @@ pub static TAILS: ProgramArray = ProgramArray::with_max_entries(4, 0);
 #[map]
 pub static SHARED: Array<Shared> = Array::with_max_entries(1, 0);
 
-/// How many selected processes have a tgid that ends in each index: zero tells an unselected process at once.
+/// The selected processes whose tgid ends in each index: none of them tells an unselected process at once.
 #[map]
-pub static SELECTED_FILTER: Array<[u32; FILTER_LEN]> = Array::with_max_entries(1, 0);
+pub static SELECTED_FILTER: Array<[Slot; FILTER_LEN]> = Array::with_max_entries(1, 0);
 
 /// Length of the filter, a power of two.
-pub const FILTER_LEN: usize = 8192;
+pub const FILTER_LEN: usize = 4096;
+
+/// The selected processes of one slot of the filter.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Slot {
+    /// How many there are.
+    pub count: u32,
+    /// Their tgids, added up: of a single one, its tgid.
+    pub sum: u32,
+    /// How many of them are quiet.
+    pub quiet: u32,
+    pub reserved: u32,
+}
 
 /// Bytes of a record: the largest record header, the payload, and room for a piece that begins at its end.
 pub const SCRATCH_LEN: usize = 64 + 2 * MAX_RECORD_PAYLOAD as usize;
@@ -67,6 +80,8 @@ pub struct Scratch {
 pub struct Selected {
     /// `UNSEEN_*` bits that were reported.
     pub reported: u32,
+    /// 1: nobody asks how often its threads wait.
+    pub quiet: u32,
 }
 
 /// Values that programs share and change.

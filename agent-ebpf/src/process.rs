@@ -20,7 +20,7 @@ use crate::{
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
 pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     let parent_tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if !select::maybe(parent_tgid) || select::get(parent_tgid).is_none() {
+    if !select::is_selected(parent_tgid) {
         return 0;
     }
     let child = Kernel(ctx.arg(1));
@@ -38,7 +38,12 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if report_all_exec() || (select::maybe(tgid) && select::get(tgid).is_some()) {
+    let selected = select::is_selected(tgid);
+    if selected {
+        // Another program may be another runtime.
+        select::set_quiet(tgid, false);
+    }
+    if selected || report_all_exec() {
         emit::record(&emit::header(EventKind::PROCESS_EXEC, 0, tgid, 0), true, Counter::RingFullProcess);
     }
     0
@@ -51,7 +56,7 @@ pub fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
 pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let ids = bpf_get_current_pid_tgid();
     let tgid = (ids >> 32) as u32;
-    if !select::maybe(tgid) || select::get(tgid).is_none() {
+    if !select::is_selected(tgid) {
         return 0;
     }
     waits::forget(ids as u32);

@@ -21,7 +21,7 @@ use crate::{
     globals::syscall_class,
     kernel::{Regs, Task, read_user},
     maps::{CONN_BY_SOCK, Conn, TAILS},
-    select,
+    select::{self, Hint},
     sock::{NoSock, SOCK_STREAM, Sock},
     waits,
 };
@@ -52,6 +52,7 @@ const MAX_LEN: i64 = 0x7fff_ffff;
 #[derive(Clone, Copy)]
 struct Call {
     caller: Caller,
+    hint: Hint,
     task: Task,
     regs: Regs,
     ret: i64,
@@ -64,9 +65,7 @@ impl Call {
     fn current(ctx: &RawTracePointContext) -> Option<Self> {
         let ids = bpf_get_current_pid_tgid();
         let tgid = (ids >> 32) as u32;
-        if !select::maybe(tgid) {
-            return None;
-        }
+        let hint = select::hint(tgid)?;
         let task = Task::current();
         let regs = task.regs(ctx);
         let class = syscall_class(regs.syscall()?);
@@ -74,7 +73,8 @@ impl Call {
             return None;
         }
         let ret: i64 = ctx.arg::<u64>(1) as i64;
-        Some(Self { caller: Caller { tgid, tid: ids as u32 }, task, regs, ret, class })
+        let caller = Caller { tgid, tid: ids as u32, quiet: hint.is_quiet() };
+        Some(Self { caller, hint, task, regs, ret, class })
     }
 
     /// The connection behind a descriptor on which the call moved `len` bytes, and whether it is a stream.
@@ -114,9 +114,14 @@ fn try_sys_exit(ctx: &RawTracePointContext) -> Option<()> {
     if call.class <= class::SPLICE && (call.ret == -EAGAIN || call.ret == -EINTR) {
         return None;
     }
-    let selected = select::get(call.caller.tgid)?;
+    if call.caller.quiet && call.class >= class::EPOLL_WAIT && call.class <= class::SELECT {
+        return None;
+    }
+    if !call.hint.is_selected(call.caller.tgid) {
+        return None;
+    }
     if call.task.is_compat() {
-        return unseen(selected, call.caller.tgid, UNSEEN_COMPAT);
+        return unseen(call.caller.tgid, UNSEEN_COMPAT);
     }
     if call.ret > 0 && call.ret <= MAX_LEN {
         if call.class <= class::SENDTO {
@@ -312,7 +317,7 @@ fn try_other(ctx: &RawTracePointContext) -> Option<()> {
         class::SELECT => waits::waited(call.caller.tid, false),
         class::IO_URING if call.ret >= 0 => {
             waits::waited(call.caller.tid, true);
-            unseen(select::get(call.caller.tgid)?, call.caller.tgid, UNSEEN_IO_URING);
+            unseen(call.caller.tgid, UNSEEN_IO_URING);
         }
         class::READ | class::RECVFROM | class::READV | class::RECVMSG => return no_bytes(&call, INGRESS),
         class::WRITE | class::SENDTO | class::WRITEV | class::SENDMSG => return no_bytes(&call, EGRESS),
@@ -372,7 +377,8 @@ fn no_bytes(call: &Call, direction: usize) -> Option<()> {
 
 /// Reports, once per process, what this back end cannot see.
 #[inline(always)]
-fn unseen(selected: *mut crate::maps::Selected, tgid: u32, what: u32) -> Option<()> {
+fn unseen(tgid: u32, what: u32) -> Option<()> {
+    let selected = select::get(tgid)?;
     // SAFETY: the pointer is to a map value.
     let selected = unsafe { &mut *selected };
     if selected.reported & 1 << what == 0 {

@@ -10,7 +10,7 @@ use agent_common::capture::CaptureMode;
 use agent_common::event::{UNSEEN_COMPAT, UNSEEN_IO_URING};
 use agent_pipeline::span::Span;
 use agent_pipeline::stats::Stats;
-use agent_pipeline::{Pipeline, ProcessEvent, Sink};
+use agent_pipeline::{Pipeline, ProcessEvent, Sink, ThreadContext};
 
 use crate::clock::Clock;
 use crate::discovery::Discovery;
@@ -102,7 +102,7 @@ impl Shell {
                 ProcessEvent::Fork { parent, child } => {
                     self.discovery.selected(child);
                     let context = self.processes.learn_child(parent, child);
-                    pipeline.set_thread_context(child, context);
+                    self.follow_threads(child, context, pipeline);
                 }
                 ProcessEvent::Exec { tgid } if self.discovery.is_selected(tgid) => {
                     self.learn(tgid, pipeline);
@@ -137,7 +137,15 @@ impl Shell {
     /// A process is watched from now on: reads who it is.
     pub fn learn(&mut self, tgid: u32, pipeline: &mut Pipeline) {
         let context = self.processes.learn(tgid);
+        self.follow_threads(tgid, context, pipeline);
+    }
+
+    /// Where threads tell nothing, the kernel side need not count their waits either.
+    fn follow_threads(&mut self, tgid: u32, context: ThreadContext, pipeline: &mut Pipeline) {
         pipeline.set_thread_context(tgid, context);
+        if self.control.set_quiet(tgid, context == ThreadContext::Never).is_err() {
+            self.control_failed += 1;
+        }
     }
 
     /// The watched processes in a few words.

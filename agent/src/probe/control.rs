@@ -71,6 +71,16 @@ impl Control {
         }
     }
 
+    /// Says whether nobody asks how often a process' threads wait, which makes its calls cheaper. One that is not
+    /// selected is no error.
+    ///
+    /// # Errors
+    /// [`ProbeError::Control`] when the kernel refuses the call.
+    pub fn set_quiet(&self, tgid: u32, quiet: bool) -> Result<(), ProbeError> {
+        self.run(&[control::QUIET, tgid.into(), quiet.into()])?;
+        Ok(())
+    }
+
     pub(super) fn deselect(&self, tgid: u32) -> Result<(), ProbeError> {
         self.run(&[control::DESELECT, tgid.into()])?;
         Ok(())
