@@ -111,6 +111,9 @@ pub struct RunArgs {
     /// Connections that are followed at the same time
     #[arg(long, value_name = "N", default_value_t = 16_384, hide_short_help = true, help_heading = "Limits")]
     pub max_connections: u32,
+    /// Processes that are watched at the same time
+    #[arg(long, value_name = "N", default_value_t = 4096, hide_short_help = true, help_heading = "Limits")]
+    pub max_processes: u32,
     /// Read the kernel's type information from this file
     #[arg(
         long,

@@ -89,6 +89,7 @@ pub struct UsageError(String);
 
 const MIN_RING_BYTES: u32 = 64 * 1024;
 const MAX_RING_BYTES: u32 = 256 * 1024 * 1024;
+const MAX_TABLE_ENTRIES: u32 = 1 << 20;
 const MAX_RUN: f64 = 100.0 * 365.0 * 86_400.0;
 
 impl Config {
@@ -105,11 +106,14 @@ impl Config {
                     .into(),
             ));
         }
-        if args.max_connections == 0 || args.max_connections > 1 << 20 {
-            return Err(UsageError(format!(
-                "--max-connections {}: give a number from 1 to 1048576",
-                args.max_connections
-            )));
+        for (flag, value) in
+            [("--max-connections", args.max_connections), ("--max-processes", args.max_processes)]
+        {
+            if value == 0 || value > MAX_TABLE_ENTRIES {
+                return Err(UsageError(format!(
+                    "{flag} {value}: give a number from 1 to {MAX_TABLE_ENTRIES}"
+                )));
+            }
         }
         Ok(Self {
             selection,
@@ -127,7 +131,7 @@ impl Config {
             limits: Limits {
                 ring_bytes: parse_ring_size(&args.ring_size)?,
                 max_connections: args.max_connections,
-                max_processes: 4096,
+                max_processes: args.max_processes,
                 max_threads: 8192,
             },
             btf: args.btf.clone(),

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -120,6 +121,13 @@ pub(crate) fn wait(child: &mut Child) -> std::process::ExitStatus {
         assert!(Instant::now() < deadline, "skep does not end");
         std::thread::yield_now();
     }
+}
+
+/// Held by tests that send requests: they all do so from this process, and a run that watches it must see its own
+/// test's requests only.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One request of this process to the server of [`serve`].

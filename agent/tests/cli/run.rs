@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::harness::{DEADLINE, Run, Target, may_load, one_request, output, serve, skep, stderr};
+use crate::harness::{DEADLINE, Run, Target, alone, may_load, one_request, output, serve, skep, stderr};
 
 #[test]
 fn check_says_that_skep_can_run() {
@@ -93,6 +93,7 @@ fn spans_come_out_as_json_and_a_closed_reader_is_named() {
     if !may_load("spans_come_out_as_json_and_a_closed_reader_is_named") {
         return;
     }
+    let _alone = alone();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || serve(listener));
@@ -138,6 +139,7 @@ fn text_and_summary_name_the_service_and_its_route() {
     if !may_load("text_and_summary_name_the_service_and_its_route") {
         return;
     }
+    let _alone = alone();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || serve(listener));
@@ -188,6 +190,7 @@ fn a_reader_that_stands_still_costs_spans_but_neither_capture_nor_the_end() {
     if !may_load("a_reader_that_stands_still_costs_spans_but_neither_capture_nor_the_end") {
         return;
     }
+    let _alone = alone();
     const REQUESTS: usize = 4000;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -212,4 +215,27 @@ fn a_reader_that_stands_still_costs_spans_but_neither_capture_nor_the_end() {
     assert_eq!(number(" spans"), 2 * REQUESTS, "{log}");
     assert_eq!(number("output/queue_full") + number(" written"), 2 * REQUESTS, "{log}");
     assert!(log.contains(" 0 lost"), "{log}");
+}
+
+#[test]
+fn a_process_that_speaks_only_tls_is_warned_about_once() {
+    if !may_load("a_process_that_speaks_only_tls_is_warned_about_once") {
+        return;
+    }
+    let _alone = alone();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // The beginning of a TLS 1.2 ClientHello record, then silence: enough to be recognised.
+    let hello = [&[0x16, 3, 1, 0, 0x80, 1, 0, 0, 0x7c, 3, 3][..], &[7; 122]].concat();
+    let mut run = Run::start(skep(&["run", "--port", &port.to_string()]));
+    run.wait_for("ready");
+    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(&hello).unwrap();
+    server.read_exact(&mut vec![0; hello.len()]).unwrap();
+    let warning = run.wait_for(" warn ");
+    assert!(warning.contains("only TLS") && warning.contains(&std::process::id().to_string()), "{warning}");
+    run.signal(libc::SIGINT);
+    let (code, _, log) = run.end();
+    assert_eq!((code, log.matches("only TLS").count()), (Some(0), 1), "{log}");
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{DEADLINE, Run, may_load, skep};
+use crate::harness::{DEADLINE, Run, alone, may_load, skep};
 
 /// A one-line HTTP server that prints its port; Python is on every machine that runs these tests, or they skip.
 const SERVER: &str = "\
@@ -84,6 +84,7 @@ fn a_program_that_starts_later_is_seen_from_its_first_request() {
     if !may_load("a_program_that_starts_later_is_seen_from_its_first_request") {
         return;
     }
+    let _alone = alone();
     // A name of its own, so that no other Python of this machine is watched.
     let link = std::env::temp_dir().join(format!("skep-cli-python-{}", std::process::id()));
     if std::fs::copy("/usr/bin/python3", &link).is_err() {
@@ -105,6 +106,7 @@ fn a_server_that_listens_later_is_seen_and_named_by_its_own_environment() {
     if !may_load("a_server_that_listens_later_is_seen_and_named_by_its_own_environment") {
         return;
     }
+    let _alone = alone();
     // A port that is free now, and very likely still is a moment later.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let Some(span) = span_of_a_late_server(&["--port", &port.to_string()], python(), port) else { return };
@@ -118,6 +120,7 @@ fn a_child_is_seen_from_its_first_request() {
     if !may_load("a_child_is_seen_from_its_first_request") {
         return;
     }
+    let _alone = alone();
     // The shell waits for a line, then becomes the parent of the server.
     let mut parent = Command::new("sh")
         .args(["-c", "read line; /usr/bin/python3 -c \"$0\" 0 & wait", SERVER])
