@@ -100,7 +100,8 @@ fn make(sock: &Sock, tgid: u32, sight: Sight) -> Option<*mut Conn> {
             }
         }
     }
-    if CONN_BY_SOCK.insert(sock.sk.0, &*conn, 0).is_err() {
+    let made: &Conn = conn;
+    if CONN_BY_SOCK.insert(sock.sk.0, made, 0).is_err() {
         emit::count(Counter::ConnTableFull);
         return None;
     }

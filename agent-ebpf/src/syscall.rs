@@ -123,14 +123,12 @@ fn try_sys_exit(ctx: &RawTracePointContext) -> Option<()> {
     if call.task.is_compat() {
         return unseen(call.caller.tgid, UNSEEN_COMPAT);
     }
-    if call.ret > 0 && call.ret <= MAX_LEN {
-        if call.class <= class::SENDTO {
-            if one_buffer(&call)? {
-                // SAFETY: the context is this program's own.
-                unsafe { TAILS.tail_call(ctx, TAIL_LONG) };
-            }
-            return None;
+    if call.ret > 0 && call.ret <= MAX_LEN && call.class <= class::SENDTO {
+        if one_buffer(&call)? {
+            // SAFETY: the context is this program's own.
+            unsafe { TAILS.tail_call(ctx, TAIL_LONG) };
         }
+        return None;
     }
     let tail = match call.class {
         _ if call.ret <= 0 => TAIL_OTHER,
