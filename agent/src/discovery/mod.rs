@@ -223,7 +223,7 @@ mod tests {
             assert!(std::time::Instant::now() < deadline);
         };
         assert_eq!(procfs::stat(grandchild).unwrap().parent, child.id());
-        Command::new("kill").arg(grandchild.to_string()).status().unwrap();
+        Command::new("sh").args(["-c", &format!("kill {grandchild}")]).status().unwrap();
         child.wait().unwrap();
     }
 

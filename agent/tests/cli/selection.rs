@@ -148,6 +148,6 @@ fn a_child_is_seen_from_its_first_request() {
     assert_eq!(span["attributes"]["url.path"], "/child");
     let child = span["resource"]["process.pid"].as_u64().unwrap();
     assert_ne!(child, u64::from(parent.id()));
-    Command::new("kill").arg(child.to_string()).status().unwrap();
+    Command::new("sh").args(["-c", &format!("kill {child}")]).status().unwrap();
     parent.wait().unwrap();
 }
