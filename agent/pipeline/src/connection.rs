@@ -261,10 +261,8 @@ impl Connections {
             // The other kinds count all connections so far, this one only those that are open.
             state.stats.recount(link.kind_tgid, Some(link.kind), None);
         }
-        if let Some(ends) = Ends::of(&link.tuple) {
-            if self.by_ends.get(&ends) == Some(&conn_id) {
-                self.by_ends.remove(&ends);
-            }
+        if let Some(ends) = Ends::of(&link.tuple).filter(|ends| self.by_ends.get(ends) == Some(&conn_id)) {
+            self.by_ends.remove(&ends);
         }
         self.free.push(index);
     }

@@ -248,10 +248,10 @@ impl Context {
     }
 
     fn find_server_end(&mut self, slot: Slot, peer: Option<u64>, open: &mut OpenRequests) {
-        let Some(peer) = peer else { return };
         let client = open.get(slot);
         let (own, offset) = (client.request.conn_id, client.offset);
-        if let Some(&server) = self.ends.get(&(peer, offset)) {
+        // A first request can be written before the server has accepted: then its other end is not known yet.
+        if let Some(&server) = peer.and_then(|peer| self.ends.get(&(peer, offset))) {
             self.adopt_end(server, slot, open);
             return;
         }

@@ -80,11 +80,26 @@ impl OpenRequests {
     /// Gives a slot back.
     #[inline]
     pub(crate) fn give_back(&mut self, slot: Slot) {
-        let open = &mut self.slots[slot as usize];
-        // The request keeps its allocations, all else starts anew.
-        let mut request = std::mem::take(&mut open.request);
+        // Destructured, so that a new field cannot be forgotten here; in place, because a request is large.
+        let Open {
+            request,
+            identity,
+            offset,
+            asked,
+            answered,
+            may_switch,
+            expects_continue,
+            truncated,
+            is_head,
+            is_connect,
+            next,
+        } = &mut self.slots[slot as usize];
         request.clear();
-        *open = Open { request, next: self.free, ..Open::default() };
+        *identity = Identity::default();
+        *offset = 0;
+        (*asked, *answered, *may_switch, *expects_continue) = (false, false, false, false);
+        (*truncated, *is_head, *is_connect) = (false, false, false);
+        *next = self.free;
         self.free = slot;
         self.taken -= 1;
     }

@@ -72,6 +72,10 @@ pub(crate) enum Next {
 
 /// The parser of a connection.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all connections are HTTP: a box would be an allocation for each"
+)]
 pub(crate) enum Parser {
     /// Not known yet.
     Opening(Opening),

@@ -1,4 +1,5 @@
 //! Tests of the whole pipeline: records in, spans out. One binary, so that it is linked once.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
 mod parents;
 mod properties;

@@ -196,11 +196,29 @@ fn a_header_that_came_with_two_requests_leads_to_neither() {
 /// The two ends of one connection: process 100 asks, process 200 answers.
 fn ends(scene: &mut Scene) -> (Wire, Wire) {
     let client = scene.open(2, Role::Client);
+    let server = other_end(&client);
+    scene.announce(&server);
+    (client, server)
+}
+
+fn other_end(client: &Wire) -> Wire {
     let mut server = Wire::new(5, Role::Server);
     server.tgid = 200;
     (server.tuple.local, server.tuple.peer) = (client.tuple.peer, client.tuple.local);
+    server
+}
+
+#[test]
+fn the_client_end_is_the_parent_though_it_asked_before_it_was_accepted() {
+    let mut scene = Scene::new(ThreadContext::Never);
+    let mut client = scene.open(2, Role::Client);
+    scene.ask(&mut client, "/1", "");
+    let mut server = other_end(&client);
     scene.announce(&server);
-    (client, server)
+    scene.ask(&mut server, "/1", "");
+    scene.answer(&mut server);
+    scene.answer(&mut client);
+    scene.check_child((5, "/1"), (2, "/1"), ParentRule::ClientEnd);
 }
 
 #[test]

@@ -76,7 +76,6 @@ fn check(protocol: &str) {
     }
     assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
     assert!(cases > 0);
-    println!("{cases} cases");
 }
 
 fn run(case: &Case, split: bool) -> Result<(), String> {

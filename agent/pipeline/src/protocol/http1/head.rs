@@ -11,6 +11,8 @@ use crate::request::Request;
 
 /// Longest method.
 const METHOD_MAX: usize = 32;
+/// Longest header name that matters: `x-forwarded-proto`, `transfer-encoding`.
+const NAME_MAX: usize = 17;
 
 /// What the parser needs of a request beside its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,18 +114,47 @@ pub(super) fn line_ends(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|&&byte| matches!(byte, b'\r' | b'\n')).count()
 }
 
-/// Fills a request from its header block; `None` if it is not one.
+/// Result of reading a header block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parsed<T> {
+    /// It is whole, and so long.
+    Whole(T, usize),
+    /// Its end is not here; what it says so far.
+    Part(T),
+    /// It is not one.
+    Invalid,
+}
+
+/// Fills a request from the header block that `bytes` begin with.
 #[inline]
-pub(super) fn parse_request(head: &[u8], request: &mut Request) -> Option<RequestHead> {
-    let (line, mut lines) = first_line(head);
-    let method_len = line.iter().position(|&byte| !is_token(byte))?;
-    if method_len == 0 || method_len > METHOD_MAX || line[method_len] != b' ' {
-        return None;
+pub(super) fn parse_request(bytes: &[u8], request: &mut Request) -> Parsed<RequestHead> {
+    let mut lines = Lines { rest: &bytes[line_ends(bytes)..], ended: false };
+    match parse_request_lines(&mut lines, request) {
+        None => Parsed::Invalid,
+        Some(head) if lines.ended => Parsed::Whole(head, bytes.len() - lines.rest.len()),
+        Some(head) => Parsed::Part(head),
     }
+}
+
+/// Reads the response's header block that `bytes` begin with.
+#[inline]
+pub(super) fn parse_response(bytes: &[u8]) -> Parsed<ResponseHead> {
+    let mut lines = Lines { rest: &bytes[line_ends(bytes)..], ended: false };
+    match parse_response_lines(&mut lines) {
+        None => Parsed::Invalid,
+        Some(head) if lines.ended => Parsed::Whole(head, bytes.len() - lines.rest.len()),
+        Some(head) => Parsed::Part(head),
+    }
+}
+
+#[inline]
+fn parse_request_lines(lines: &mut Lines<'_>, request: &mut Request) -> Option<RequestHead> {
+    let line = lines.next()?;
+    let method_len = line.iter().take(METHOD_MAX + 1).position(|&byte| byte == b' ')?;
     let (method, rest) = (&line[..method_len], &line[method_len + 1..]);
     let target_len = memchr::memchr(b' ', rest)?;
     let (target, version) = (&rest[..target_len], &rest[target_len + 1..]);
-    if target.is_empty() {
+    if method.is_empty() || target.is_empty() || !method.iter().all(|&byte| is_token(byte)) {
         return None;
     }
     let http = request.http_mut();
@@ -140,13 +171,20 @@ pub(super) fn parse_request(head: &[u8], request: &mut Request) -> Option<Reques
         is_head: method == b"HEAD",
         is_connect,
     };
-    while let Some((name, value)) = lines.next() {
-        match (name.first(), name.len()) {
-            (Some(b'c' | b'C' | b't' | b'T'), 14 | 17) if headers.observe(name, value) => {}
-            (Some(b'u' | b'U'), 7) if name.eq_ignore_ascii_case(b"upgrade") => head.may_switch = true,
-            (Some(b'e' | b'E'), 6) if name.eq_ignore_ascii_case(b"expect") => {
-                head.expects_continue = value.trim_ascii().eq_ignore_ascii_case(b"100-continue");
+    while let Some(line) = lines.next() {
+        // Headers that begin with another letter mean nothing to a span.
+        let first = line[0] | 0x20;
+        if !matches!(first, b'b' | b'c' | b'e' | b'f' | b'h' | b't' | b'u' | b'x') {
+            continue;
+        }
+        let Some((name, value)) = split_header(line) else { continue };
+        match (first, name.len()) {
+            (b'c' | b't', 14 | 17) if headers.observe(name, value) => {}
+            (b'u', 7) if name.eq_ignore_ascii_case(b"upgrade") => head.may_switch = true,
+            (b'e', 6) if name.eq_ignore_ascii_case(b"expect") => {
+                head.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
             }
+            (b'c' | b'e', _) => {}
             _ => request.observe_header(name, value),
         }
     }
@@ -157,17 +195,16 @@ pub(super) fn parse_request(head: &[u8], request: &mut Request) -> Option<Reques
     Some(head)
 }
 
-/// Reads a response's header block; `None` if it is not one.
 #[inline]
-pub(super) fn parse_response(head: &[u8]) -> Option<ResponseHead> {
-    if status_line(head) != Some(true) {
+fn parse_response_lines(lines: &mut Lines<'_>) -> Option<ResponseHead> {
+    let line = lines.next()?;
+    if status_line(line) != Some(true) {
         return None;
     }
-    let (line, mut lines) = first_line(head);
     let status_code = line[9..12].iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
     let mut headers = Headers::default();
-    while let Some((name, value)) = lines.next() {
-        if let (Some(b'c' | b'C' | b't' | b'T'), 14 | 17) = (name.first(), name.len()) {
+    while let Some(line) = lines.next() {
+        if let (b'c' | b't', Some((name, value))) = (line[0] | 0x20, split_header(line)) {
             headers.observe(name, value);
         }
     }
@@ -187,6 +224,7 @@ struct Headers {
 }
 
 impl Headers {
+    #[inline]
     fn observe(&mut self, name: &[u8], value: &[u8]) -> bool {
         if name.eq_ignore_ascii_case(b"content-length") {
             for item in value.split(|&byte| byte == b',') {
@@ -217,37 +255,42 @@ impl Headers {
     }
 }
 
-/// Header lines of a block, one after the other: name and value as they are.
+/// Lines of a header block, one after the other, without their ends; never empty.
 struct Lines<'a> {
     rest: &'a [u8],
+    /// The empty line was seen.
+    ended: bool,
 }
 
 impl<'a> Lines<'a> {
     #[inline]
-    fn next(&mut self) -> Option<(&'a [u8], &'a [u8])> {
-        loop {
-            let line_feed = memchr::memchr(b'\n', self.rest)?;
-            let (mut line, mut rest) = (&self.rest[..line_feed], &self.rest[line_feed + 1..]);
-            // A folded line goes on in the next one. What lies between is white space to whoever trims or splits
-            // the value; names that matter are not looked for there.
-            while let [b' ' | b'\t', ..] = rest {
-                let Some(line_feed) = memchr::memchr(b'\n', rest) else { break };
-                line = &self.rest[..line.len() + 1 + line_feed];
-                rest = &rest[line_feed + 1..];
-            }
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let start = self.rest;
+        let mut len = memchr::memchr(b'\n', start)?;
+        let mut rest = &start[len + 1..];
+        if matches!(start[..len], [] | [b'\r']) {
             self.rest = rest;
-            if let Some(colon) = memchr::memchr(b':', line) {
-                return Some((&line[..colon], line[colon + 1..].trim_ascii()));
-            }
+            self.ended = true;
+            return None;
         }
+        // A folded line goes on in the next one. What lies between is white space to whoever trims or splits the
+        // value; names that matter are not looked for there.
+        while let [b' ' | b'\t', ..] = rest {
+            let more = memchr::memchr(b'\n', rest)?;
+            len += 1 + more;
+            rest = &rest[more + 1..];
+        }
+        self.rest = rest;
+        let line = &start[..len];
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
     }
 }
 
-fn first_line(head: &[u8]) -> (&[u8], Lines<'_>) {
-    let head = &head[line_ends(head)..];
-    let line_feed = memchr::memchr(b'\n', head).unwrap_or(head.len());
-    let (line, rest) = (&head[..line_feed], head.get(line_feed + 1..).unwrap_or_default());
-    (line.strip_suffix(b"\r").unwrap_or(line), Lines { rest })
+/// Name and value of a header line, if its name is one that may matter.
+#[inline]
+fn split_header(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().take(NAME_MAX + 1).position(|&byte| byte == b':')?;
+    Some((&line[..colon], line[colon + 1..].trim_ascii()))
 }
 
 fn parse_version(version: &[u8]) -> Option<Version> {

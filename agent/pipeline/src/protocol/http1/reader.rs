@@ -1,7 +1,6 @@
 //! One direction of an HTTP/1 connection: where in a message its bytes are.
 //!
-//! In: bytes in order. Out: whole header blocks, borrowed from the record where one record holds them, gathered
-//! where it does not. Gathered bytes are bounded and counted in the pipeline's buffers.
+//! In: bytes in order. Out: whole header blocks where no single record holds them. Gathered bytes are bounded and counted in the pipeline's buffers.
 
 use crate::event::Call;
 use crate::protocol::http1::body::{Body, Framing};
@@ -79,14 +78,8 @@ impl Reader {
         self.at = At::Head;
     }
 
-    /// Looks for the end of the header block; gathers the bytes if a block is spread over several runs of them.
-    #[inline]
-    pub(super) fn find_head(&mut self, bytes: &[u8], state: &mut State) -> Found {
-        if self.gathered.is_empty() {
-            if let Some(end) = head::find_end(bytes, 0) {
-                return Found::End(end);
-            }
-        }
+    /// Gathers a header block that is spread over several runs of bytes, and looks for its end.
+    pub(super) fn gather(&mut self, bytes: &[u8], state: &mut State) -> Found {
         let before = self.gathered.len();
         let room = HEAD_MAX.saturating_sub(before).min(bytes.len());
         if !state.reserve(room) {
@@ -103,7 +96,13 @@ impl Reader {
         if room < bytes.len() { Found::TooLong } else { Found::More }
     }
 
-    /// What was gathered; to be given back with [`Self::give_back`].
+    /// Whether part of a header block is gathered.
+    #[inline]
+    pub(super) fn is_gathering(&self) -> bool {
+        !self.gathered.is_empty()
+    }
+
+    /// What was gathered.
     #[inline]
     pub(super) fn take_gathered(&mut self, state: &mut State) -> Vec<u8> {
         self.searched = 0;

@@ -8,13 +8,23 @@ use crate::event::Call;
 use crate::open::Slot;
 use crate::protocol::Next;
 use crate::protocol::http1::body::{Body, Framing};
-use crate::protocol::http1::head::{self, Line};
+use crate::protocol::http1::head::{self, Line, Parsed};
 use crate::protocol::http1::reader::{At, Found};
 use crate::protocol::http1::{Http1, LONG_BODY, OUTSTANDING_MAX};
 use crate::request::SpanKind;
 use crate::state::State;
 use crate::stats::Drop;
 use crate::stream::{Chunk, Front};
+
+/// What became of bytes that begin a request.
+enum Begun {
+    /// The header block is whole, and so long.
+    Whole(usize),
+    /// It is not.
+    Part,
+    /// The connection is to be left.
+    Next(Next),
+}
 
 impl Http1 {
     /// Reads requests; `Some` if the connection is to be left.
@@ -55,18 +65,29 @@ impl Http1 {
                     self.wide = true;
                     self.lose_requests(link, call.turn, state, sink);
                 }
-                (At::Head, Front::Bytes(bytes)) => match self.requests.find_head(bytes, state) {
-                    Found::More => chunk.advance(bytes.len() as u64),
-                    Found::End(end) => {
-                        let next = self.begin_request(link, &bytes[..end], false, &call, state, sink);
-                        chunk.advance(end as u64);
-                        if next.is_some() {
-                            return next;
+                (At::Head, Front::Bytes(bytes)) => {
+                    if !self.requests.is_gathering() {
+                        match self.begin_request(link, bytes, false, &call, state, sink) {
+                            Begun::Whole(len) => {
+                                chunk.advance(len as u64);
+                                continue;
+                            }
+                            Begun::Next(next) => return Some(next),
+                            Begun::Part => {}
                         }
                     }
-                    Found::TooLong => return self.truncate_request(link, &call, state, sink),
-                },
-                (At::Head, Front::Hole(_)) => return self.truncate_request(link, &call, state, sink),
+                    match self.requests.gather(bytes, state) {
+                        Found::More => chunk.advance(bytes.len() as u64),
+                        Found::TooLong => return self.begin_gathered(link, true, &call, state, sink),
+                        Found::End(end) => {
+                            chunk.advance(end as u64);
+                            if let Some(next) = self.begin_gathered(link, false, &call, state, sink) {
+                                return Some(next);
+                            }
+                        }
+                    }
+                }
+                (At::Head, Front::Hole(_)) => return self.begin_gathered(link, true, &call, state, sink),
                 (At::Body, Front::Bytes(bytes)) => {
                     let count = self.requests.body.take(bytes);
                     chunk.advance(count as u64);
@@ -155,19 +176,27 @@ impl Http1 {
         })
     }
 
-    fn truncate_request(
+    /// A header block that was gathered is here, or all of it that was copied.
+    fn begin_gathered(
         &mut self,
         link: &mut Link,
+        truncated: bool,
         call: &Call,
         state: &mut State,
         sink: &mut impl Sink,
     ) -> Option<Next> {
-        state.stats.drop(Drop::HeaderTruncated);
-        self.wide = true;
-        self.begin_request(link, b"", true, call, state, sink)
+        if truncated {
+            state.stats.drop(Drop::HeaderTruncated);
+            self.wide = true;
+        }
+        let gathered = self.requests.take_gathered(state);
+        match self.begin_request(link, &gathered, truncated, call, state, sink) {
+            Begun::Next(next) => Some(next),
+            Begun::Whole(_) | Begun::Part => None,
+        }
     }
 
-    /// A header block is here: gathered bytes first, then `bytes`.
+    /// Begins the request that `bytes` begin with, if its header block is whole, or all that there is.
     #[inline]
     fn begin_request(
         &mut self,
@@ -177,22 +206,29 @@ impl Http1 {
         call: &Call,
         state: &mut State,
         sink: &mut impl Sink,
-    ) -> Option<Next> {
-        let gathered = self.requests.take_gathered(state);
-        let block = if gathered.is_empty() { bytes } else { &gathered };
+    ) -> Begun {
         let Some(slot) = self.take_slot(state) else {
             self.lose_requests(link, call.turn, state, sink);
-            return None;
+            return Begun::Whole(bytes.len());
         };
         let open = state.open.get_mut(slot);
-        let Some(head) = head::parse_request(block, &mut open.request) else {
-            state.open.give_back(slot);
-            if !self.confirmed && self.queue.len() == 0 {
-                return Some(Next::NotOurs);
+        let (head, len) = match head::parse_request(bytes, &mut open.request) {
+            Parsed::Whole(head, len) => (head, len),
+            Parsed::Part(head) if truncated => (head, bytes.len()),
+            // A line that is not whole yet may look invalid, and says nothing.
+            _ if !truncated && head::find_end(bytes, 0).is_none() => {
+                state.open.give_back(slot);
+                return Begun::Part;
             }
-            state.stats.drop(Drop::InvalidRequest);
-            self.lose_requests(link, call.turn, state, sink);
-            return None;
+            _ => {
+                state.open.give_back(slot);
+                if !self.confirmed && self.queue.len() == 0 {
+                    return Begun::Next(Next::NotOurs);
+                }
+                state.stats.drop(Drop::InvalidRequest);
+                self.lose_requests(link, call.turn, state, sink);
+                return Begun::Whole(bytes.len());
+            }
         };
         let begun = &self.requests.begun;
         let request = &mut open.request;
@@ -223,7 +259,7 @@ impl Http1 {
         let turn = call.turn;
         self.queue_request(link, slot, turn, state, sink);
         self.end_request_if_done(state, sink);
-        None
+        Begun::Whole(len)
     }
 
     fn take_slot(&mut self, state: &mut State) -> Option<Slot> {

@@ -8,7 +8,7 @@ use crate::connection::Link;
 use crate::open::Slot;
 use crate::protocol::Next;
 use crate::protocol::http1::body::{Body, Framing};
-use crate::protocol::http1::head;
+use crate::protocol::http1::head::{self, Parsed};
 use crate::protocol::http1::reader::{At, Found};
 use crate::protocol::http1::{Http1, LONG_BODY};
 use crate::request::{ErrorType, SpanKind};
@@ -49,15 +49,24 @@ impl Http1 {
                     self.responses.begin(&call, chunk.offset);
                     self.responses.last_ktime_ns = call.ktime_ns;
                 }
-                (At::Head, Front::Bytes(bytes)) => match self.responses.find_head(bytes, state) {
-                    Found::More => chunk.advance(bytes.len() as u64),
-                    Found::End(end) => {
-                        self.responses.last_ktime_ns = call.ktime_ns;
-                        self.begin_response(link, &bytes[..end], false, call.turn, state, sink);
-                        chunk.advance(end as u64);
+                (At::Head, Front::Bytes(bytes)) => {
+                    self.responses.last_ktime_ns = call.ktime_ns;
+                    if !self.responses.is_gathering()
+                        && let Some(len) = self.begin_response(link, bytes, false, call.turn, state, sink)
+                    {
+                        chunk.advance(len as u64);
+                    } else {
+                        match self.responses.gather(bytes, state) {
+                            Found::More => chunk.advance(bytes.len() as u64),
+                            Found::End(end) => {
+                                chunk.advance(end as u64);
+                                let gathered = self.responses.take_gathered(state);
+                                self.begin_response(link, &gathered, false, call.turn, state, sink);
+                            }
+                            Found::TooLong => self.truncate_response(link, call.turn, state, sink),
+                        }
                     }
-                    Found::TooLong => self.truncate_response(link, call.turn, state, sink),
-                },
+                }
                 (At::Head, Front::Hole(_)) => self.truncate_response(link, call.turn, state, sink),
                 (At::Body, front) => {
                     self.responses.last_ktime_ns = call.ktime_ns;
@@ -196,10 +205,12 @@ impl Http1 {
             self.lose_answers(link, turn, state, sink);
             return;
         }
-        self.begin_response(link, b"", true, turn, state, sink);
+        let gathered = self.responses.take_gathered(state);
+        self.begin_response(link, &gathered, true, turn, state, sink);
     }
 
-    /// A header block is here: gathered bytes first, then `bytes`.
+    /// Begins the answer that `bytes` begin with, if its header block is whole, or all that there is; returns the
+    /// block's length.
     #[inline]
     fn begin_response(
         &mut self,
@@ -209,23 +220,27 @@ impl Http1 {
         turn: u32,
         state: &mut State,
         sink: &mut impl Sink,
-    ) {
-        let gathered = self.responses.take_gathered(state);
-        let block = if gathered.is_empty() { bytes } else { &gathered };
-        let Some(slot) = self.answering(state) else { return };
-        self.longest_head = self.longest_head.max(block.len() as u32);
-        let Some(head) = head::parse_response(block) else {
-            if !truncated {
-                self.refuse_response(slot, state, sink);
+    ) -> Option<usize> {
+        let slot = self.answering(state)?;
+        let (head, len) = match head::parse_response(bytes) {
+            Parsed::Whole(head, len) => (head, len),
+            Parsed::Part(head) if truncated => (head, bytes.len()),
+            // A line that is not whole yet may look invalid, and says nothing.
+            _ if !truncated && head::find_end(bytes, 0).is_none() => return None,
+            _ => {
+                if !truncated {
+                    self.refuse_response(slot, state, sink);
+                }
+                self.lose_answers(link, turn, state, sink);
+                return Some(bytes.len());
             }
-            self.lose_answers(link, turn, state, sink);
-            return;
         };
+        self.longest_head = self.longest_head.max(len as u32);
         let open = state.open.get_mut(slot);
         let status = head.status_code;
         if (100..200).contains(&status) && status != 101 {
             self.responses.reset();
-            return;
+            return Some(len);
         }
         open.request.http_mut().status_code = Some(status);
         let switches = status == 101 || open.is_connect && (200..300).contains(&status);
@@ -246,6 +261,7 @@ impl Http1 {
             self.switched = true;
         }
         self.end_response_if_done(state, sink);
+        Some(len)
     }
 
     /// The answer is not HTTP/1: the request failed with that.
