@@ -15,11 +15,7 @@ mod process;
 #[derive(Subcommand)]
 pub(crate) enum Bench {
     /// Captured chunks in, finished spans out, one core: requests per second, allocations per request
-    Pipeline {
-        /// Shorter runs
-        #[arg(long)]
-        quick: bool,
-    },
+    Pipeline,
     /// What a server, the agent and a bystander pay: real load without and with Skep, in alternation
     Overhead {
         /// Fewer and shorter runs: a look, not a figure
@@ -30,12 +26,9 @@ pub(crate) enum Bench {
 
 pub(crate) fn run(root: &Path, bench: &Bench) -> Result<()> {
     match bench {
-        Bench::Pipeline { quick } => {
+        Bench::Pipeline => {
             let mut bench = cargo(root);
             bench.args(["bench", "--quiet", "--package", "agent-pipeline", "--bench", "pipeline"]);
-            if *quick {
-                bench.args(["--", "--quick"]);
-            }
             let status = bench.status().context("run cargo bench")?;
             if status.success() { Ok(()) } else { bail!("cargo bench: {status}") }
         }
