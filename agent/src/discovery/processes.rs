@@ -64,6 +64,12 @@ impl Processes {
     /// threads keep to one request, as far as can be seen now.
     pub fn learn(&mut self, tgid: u32) -> ThreadContext {
         let facts = Facts::read(tgid);
+        if facts.exe.is_empty()
+            && let Some(before) = self.entries.get(&tgid)
+        {
+            // It ran another program and ended before that could be read: what it was is the better answer.
+            return before.context;
+        }
         let traces = self.traces(tgid);
         let context = look_closer(tgid, &facts.exe, traces);
         self.insert(tgid, Entry { facts, traces, resource: None, context, context_checked: Instant::now() })
@@ -145,7 +151,11 @@ impl Processes {
         {
             return answer;
         }
-        let answer = procfs::thread_name(tgid, tid).is_none_or(|name| language::is_event_loop_thread(&name));
+        let answer = match procfs::thread_name(tgid, tid) {
+            Some(name) => language::is_event_loop_thread(&name),
+            // It ended right after its request, as no event loop does; unless all of the process ended.
+            None => !procfs::stat(tgid).is_some_and(|stat| stat.is_alive()),
+        };
         if self.threads.len() >= MAX_THREADS {
             self.threads.clear();
         }
