@@ -100,7 +100,8 @@ def main():
     listener.bind(("127.0.0.1", port))
     listener.listen(1024)
     print(f"listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    config = uvicorn.Config(application, log_level="error", access_log=False, lifespan="off", http="h11", loop="asyncio")
+    options = {"log_level": "error", "access_log": False, "lifespan": "off", "http": "h11", "loop": "asyncio"}
+    config = uvicorn.Config(application, h11_max_incomplete_event_size=1 << 17, **options)
     uvicorn.Server(config).run(sockets=[listener])
 
 

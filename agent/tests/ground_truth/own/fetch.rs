@@ -9,7 +9,8 @@ use std::os::fd::RawFd;
 
 use serde_json::{Value, json};
 
-use super::io::{Family, Wire, checked, checked_int};
+use super::calls::{checked, checked_int};
+use super::io::{Family, Wire};
 
 /// Fetches until stdin ends.
 pub fn main(family: Family) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 //! Started by running this test binary again: `serve MODEL FAMILY [fd]`, `fetch FAMILY`. What a runtime would hide
 //! (which call moves which byte, which process holds which descriptor) is said explicitly here.
 
+mod calls;
 mod fetch;
 mod http;
 pub mod io;

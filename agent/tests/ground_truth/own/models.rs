@@ -10,7 +10,8 @@ use std::ptr;
 use std::str::FromStr;
 use std::sync::mpsc;
 
-use super::io::{Family, Wire, checked, checked_int, close};
+use super::calls::{checked, checked_int, close};
+use super::io::{Family, Wire};
 use super::{http, io};
 
 /// A process model.
