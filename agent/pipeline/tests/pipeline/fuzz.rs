@@ -1,0 +1,106 @@
+//! The fuzz targets as a test that ends: inputs are made from a dictionary, then mutated, from a fixed seed.
+//! `SKEP_FUZZ_ITERATIONS` makes it run longer, `SKEP_FUZZ_SEED` elsewhere. With a nightly compiler, cargo-fuzz
+//! does the same guided by coverage.
+
+#[path = "../../fuzz/src/lib.rs"]
+#[expect(unreachable_pub, reason = "a crate of its own for cargo-fuzz, a module here")]
+mod targets;
+
+/// Pieces from which inputs are made: they lead far into the parser more often than random bytes do.
+const WORDS: &[&[u8]] = &[
+    b"GET /a HTTP/1.1\r\n",
+    b"POST /b?c=d HTTP/1.0\r\n",
+    b"HEAD http://h/ HTTP/1.1\r\n",
+    b"CONNECT h:1 HTTP/1.1\r\n",
+    b"HTTP/1.1 200 OK\r\n",
+    b"HTTP/1.1 204 \r\n",
+    b"HTTP/1.1 101 S\r\n",
+    b"HTTP/1.1 100 C\r\n\r\n",
+    b"HTTP/1.0 500\r\n",
+    b"Content-Length: 5\r\n",
+    b"Content-Length: 0\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Host: a\r\n fold\r\n",
+    b"Upgrade: x\r\n",
+    b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n",
+    b"\r\n",
+    b"\r\n\r\n",
+    b"\n",
+    b"5\r\nhello\r\n",
+    b"0\r\n\r\n",
+    b"hello",
+    b"\x16\x03\x01\x00\x05",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+];
+
+/// Whole exchanges, for inputs that are understood without a drop.
+const MESSAGES: &[(u8, &[u8])] = &[
+    (1, b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"),
+    (0, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
+    (1, b"POST /b?c=d HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\nhello\r\n0\r\nT: u\r\n\r\n"),
+    (0, b"HTTP/1.1 103 E\r\n\r\nHTTP/1.1 404 N\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    (1, b"HEAD /c HTTP/1.0\r\nContent-Length: 3\r\nUpgrade: h2c\r\n\r\nabc"),
+    (0, b"HTTP/1.0 204 N\r\nContent-Length: 7\r\n\r\n"),
+];
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.below(256) as u8
+    }
+
+    /// Operations with their lengths and bytes, as the targets read them.
+    fn input(&mut self, orderly: bool) -> Vec<u8> {
+        let mut input = vec![self.byte()];
+        for step in 0..1 + self.below(12) {
+            let (operation, bytes) = if orderly {
+                let (request, message) = MESSAGES[step % MESSAGES.len()];
+                (request | 0xfe, message.to_vec())
+            } else {
+                let count = 1 + self.below(5);
+                let words = (0..count).flat_map(|_| WORDS[self.below(WORDS.len())].to_vec()).collect();
+                (self.byte(), words)
+            };
+            input.extend_from_slice(&[operation, bytes.len().min(255) as u8]);
+            input.extend_from_slice(&bytes[..bytes.len().min(255)]);
+        }
+        for _ in 0..self.below(if orderly { 2 } else { 4 }) {
+            let at = self.below(input.len());
+            match self.below(3) {
+                0 => input[at] = self.byte(),
+                1 => input.insert(at, WORDS[self.below(WORDS.len())][0]),
+                _ => drop(input.remove(at)),
+            }
+        }
+        input
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn fuzz_targets_hold_for_a_while() {
+    let mut random = Random(number("SKEP_FUZZ_SEED", 0x5eed).max(1));
+    for _ in 0..number("SKEP_FUZZ_ITERATIONS", 3000) {
+        let input = random.input(false);
+        let result = std::panic::catch_unwind(|| {
+            targets::record(&input);
+            targets::http1(&input);
+            targets::split(&input);
+        });
+        assert!(result.is_ok(), "input: {:?}", input.escape_ascii().to_string());
+        let input = random.input(true);
+        let result = std::panic::catch_unwind(|| targets::split(&input));
+        assert!(result.is_ok(), "input: {:?}", input.escape_ascii().to_string());
+    }
+}
