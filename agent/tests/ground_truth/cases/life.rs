@@ -10,6 +10,9 @@ const ANYWHERE: fn(&str) -> Option<&'static str> = |_| None;
 const NOT_A_PROXY: fn(&str) -> Option<&'static str> =
     |server| (server == "nginx").then_some("nginx passes it on and cancels both");
 
+/// How long a server may take to notice that its client has left: it may be busy, or look only when it answers.
+const SERVER_NOTICES_NS: u64 = 500_000_000;
+
 pub const HALF_CLOSE: Case = Case { name: "half close", run: half_close, not_on: ANYWHERE };
 pub const ABORT_WAITING: Case =
     Case { name: "client leaves while it waits", run: abort_waiting, not_on: NOT_A_PROXY };
@@ -60,8 +63,7 @@ fn abort_waiting(ctx: &Ctx) -> Result<()> {
         }
         exchange.answer = Answer::Unread(200);
         exchange.response_body = Size::Any;
-        // The server may notice only when it answers.
-        exchange.end_ns = unix_ns() + 100_000_000;
+        exchange.end_ns = unix_ns() + SERVER_NOTICES_NS;
         ctx.served(&exchange);
         Ok(())
     })
@@ -77,7 +79,7 @@ fn abort_reading(ctx: &Ctx) -> Result<()> {
         conn.reset();
         exchange.answer = Answer::Cut(200);
         exchange.response_body = Size::Any;
-        exchange.end_ns = unix_ns() + 20_000_000;
+        exchange.end_ns = unix_ns() + SERVER_NOTICES_NS;
         ctx.served(&exchange);
     }
     Ok(())
@@ -103,7 +105,7 @@ fn abort_sending(ctx: &Ctx) -> Result<()> {
             }
         }
         exchange.request_body = Size::Any;
-        exchange.end_ns = unix_ns() + 50_000_000;
+        exchange.end_ns = unix_ns() + SERVER_NOTICES_NS;
         ctx.served(&exchange);
     }
     Ok(())
