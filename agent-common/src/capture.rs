@@ -45,6 +45,9 @@ pub const MODE_NONE: u32 = 3;
 
 /// Bytes of each direction that are copied before user space has decided what the connection speaks.
 pub const UNDECIDED_BUDGET: u32 = 64 * 1024;
+/// Bytes of a direction of an undecided connection at which user space is woken, so that it decides before the budget
+/// is spent.
+pub const UNDECIDED_WAKE: u32 = UNDECIDED_BUDGET / 2;
 /// Used once the budget of an undecided connection is spent.
 pub const DEFAULT_CAPS: Caps = Caps { turn_cap: 2048, call_cap: 256 };
 /// Bytes from the end of a call that is not copied whole.

@@ -4,7 +4,7 @@
 use agent_common::{
     capture::{
         Caps, DEFAULT_CAPS, MAX_CALL_CAPTURE, MAX_RECORD_PAYLOAD, MODE_CAPPED, MODE_NONE, MODE_STREAM,
-        TAIL_LEN, UNDECIDED_BUDGET,
+        TAIL_LEN, UNDECIDED_BUDGET, UNDECIDED_WAKE,
     },
     conn::EGRESS,
     counters::Counter,
@@ -51,6 +51,8 @@ pub struct Plan {
     pub capture: u64,
     /// What every record of the call carries.
     pub record: DataRecord,
+    /// Not 0: the reader is woken with the call's last record.
+    pub wake: u64,
     /// 1 for the first call of a turn.
     pub starts_turn: u64,
 }
@@ -74,7 +76,9 @@ pub fn plan(conn: *mut Conn, caller: Caller, direction: usize, len: u64) -> Opti
     conn.turn_bytes = turn_before.saturating_add(len as u32);
     let offset = conn.offset[direction];
     conn.offset[direction] = offset + len;
+    let before = conn.copied[direction];
     let capture = to_copy(conn, direction, turn_before, len)?;
+    let wake = u64::from(before < UNDECIDED_WAKE && conn.copied[direction] >= UNDECIDED_WAKE);
     let flags = if direction == EGRESS { FLAG_EGRESS } else { 0 };
     let record = DataRecord {
         header: emit::header(EventKind::DATA, flags, caller.tgid, conn.conn_id),
@@ -86,7 +90,7 @@ pub fn plan(conn: *mut Conn, caller: Caller, direction: usize, len: u64) -> Opti
         tid: caller.tid,
         waits: caller.waits(),
     };
-    Some(Plan { offset, len, capture, record, starts_turn: u64::from(starts_turn) })
+    Some(Plan { offset, len, capture, record, wake, starts_turn: u64::from(starts_turn) })
 }
 
 /// Bytes to copy from the start of a call; `None` where the connection is not recorded.
@@ -187,7 +191,7 @@ pub fn submit(plan: &Plan, scratch: *mut Scratch, done: u64, head: u64, tail: u6
     unsafe { scratch.cast::<DataRecord>().write(record) };
     let size = size_of::<DataRecord>() + head as usize + tail as usize;
     // SAFETY: the size is below the scratch's length by the bounds above.
-    let sent = unsafe { emit::bytes(scratch.cast(), size) };
+    let sent = unsafe { emit::bytes(scratch.cast(), size, last && plan.wake != 0) };
     let Some(counters) = Counters::this_cpu() else { return };
     if sent {
         emit::count(Counter::Events);

@@ -112,7 +112,7 @@ fn submit(scratch: *mut Scratch, head: u64, len: u64) {
     // SAFETY: `begin` wrote the record there.
     unsafe { (*scratch.cast::<DatagramRecord>()).head_len = head as u32 };
     // SAFETY: the size is below the scratch's length.
-    let sent = unsafe { emit::bytes(scratch.cast(), size_of::<DatagramRecord>() + head as usize) };
+    let sent = unsafe { emit::bytes(scratch.cast(), size_of::<DatagramRecord>() + head as usize, false) };
     if let Some(counters) = Counters::this_cpu() {
         if sent {
             emit::count(Counter::Events);

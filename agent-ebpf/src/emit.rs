@@ -63,14 +63,14 @@ pub fn record<T: 'static>(record: &T, urgent: bool, lost: Counter) -> bool {
     sent
 }
 
-/// Sends `len` bytes at `data`; wakes the reader only when the ring buffer is half full.
+/// Sends `len` bytes at `data`; wakes the reader when that is asked for or the ring buffer is half full.
 ///
 /// # Safety
 /// `data` points to at least `len` bytes of a map value.
 #[inline(always)]
-pub unsafe fn bytes(data: *const u8, len: usize) -> bool {
-    let full = RING.query(u64::from(BPF_RB_AVAIL_DATA)) >= ring_wakeup_bytes();
-    let flags = if full { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+pub unsafe fn bytes(data: *const u8, len: usize, wake: bool) -> bool {
+    let wake = wake || RING.query(u64::from(BPF_RB_AVAIL_DATA)) >= ring_wakeup_bytes();
+    let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     // SAFETY: the caller's promise.
     let slice = unsafe { core::slice::from_raw_parts(data, len) };
     RING.output::<[u8]>(slice, u64::from(flags)).is_ok()
