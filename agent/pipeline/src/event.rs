@@ -111,7 +111,7 @@ pub(crate) struct Failed {
 pub(crate) fn decode(record: &[u8]) -> Result<Event<'_>, Drop> {
     let (header, _) = read::<EventHeader>(record)?;
     match header.kind {
-        EventKind::DATA => data(record),
+        EventKind::DATA => Ok(Event::Data(data(record)?)),
         EventKind::CONN_OPENED => opened(record),
         EventKind::CONN_CLOSED => closed(record),
         EventKind::CONN_EOF => {
@@ -158,8 +158,15 @@ fn read<T: FromBytes>(record: &[u8]) -> Result<(T, &[u8]), Drop> {
     T::read_from_prefix(record).map_err(|_| Drop::ShortRecord)
 }
 
+/// Decodes a record of bytes; the common case, and the only one that is hot. `None` if it is of another kind.
 #[inline]
-fn data(record: &[u8]) -> Result<Event<'_>, Drop> {
+pub(crate) fn decode_data(record: &[u8]) -> Option<Result<Data<'_>, Drop>> {
+    let kind = record.first_chunk()?;
+    (*kind == EventKind::DATA.0.to_ne_bytes()).then(|| data(record))
+}
+
+#[inline]
+fn data(record: &[u8]) -> Result<Data<'_>, Drop> {
     let (data, payload) = read::<DataRecord>(record)?;
     let (head_len, tail_len) = (data.head_len as usize, data.tail_len as usize);
     // u64: two u32 lengths that lie must not wrap to a sum that looks right.
@@ -170,7 +177,7 @@ fn data(record: &[u8]) -> Result<Event<'_>, Drop> {
     // The ring buffer rounds records up: bytes behind the tail are not part of it.
     let head = payload.get(..head_len).ok_or(Drop::BadLength)?;
     let tail = payload[head_len..].get(..tail_len).ok_or(Drop::BadLength)?;
-    Ok(Event::Data(Data {
+    Ok(Data {
         call: Call {
             conn_id: data.header.conn_id,
             tgid: data.header.tgid,
@@ -184,7 +191,7 @@ fn data(record: &[u8]) -> Result<Event<'_>, Drop> {
         len: u64::from(data.len),
         head,
         tail,
-    }))
+    })
 }
 
 fn opened(record: &[u8]) -> Result<Event<'_>, Drop> {

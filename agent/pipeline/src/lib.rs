@@ -168,6 +168,9 @@ impl Pipeline {
     /// Takes one record of the ring buffer, untrusted.
     pub fn on_record(&mut self, record: &[u8], sink: &mut impl Sink) {
         self.state.stats.records += 1;
+        if let Some(Ok(data)) = event::decode_data(record) {
+            return self.on_data(&data, sink);
+        }
         match event::decode(record) {
             Ok(Event::Data(data)) => self.on_data(&data, sink),
             Ok(Event::Opened(opened)) => self.connections.open(&opened, &mut self.state),
@@ -245,7 +248,7 @@ impl Pipeline {
         let Connection { link, parser } = self.connections.touch(&data.call, state);
         link.observe(&data.call, &mut state.stats);
         if let Some(chunk) = link.stream(data.call.direction).place(data, &mut state.stats) {
-            parser.on_chunk(link, chunk, state, sink);
+            parser.on_chunk(link, &chunk, state, sink);
         }
     }
 

@@ -105,7 +105,7 @@ impl Parser {
     pub(crate) fn on_chunk(
         &mut self,
         link: &mut Link,
-        chunk: Chunk<'_>,
+        chunk: &Chunk<'_>,
         state: &mut State,
         sink: &mut impl Sink,
     ) {
@@ -185,7 +185,7 @@ impl Parser {
         link.capture(CaptureMode { mode: MODE_NONE, ..CaptureMode::default() }, sink);
     }
 
-    fn open(&mut self, link: &mut Link, chunk: Chunk<'_>, state: &mut State, sink: &mut impl Sink) {
+    fn open(&mut self, link: &mut Link, chunk: &Chunk<'_>, state: &mut State, sink: &mut impl Sink) {
         let Self::Opening(opening) = self else { return };
         let gap = chunk.gap > 0 || chunk.bytes().is_empty();
         if !opening.mid_stream && (!link.from_start || gap) {
@@ -201,7 +201,7 @@ impl Parser {
     }
 
     /// A connection seen from its start: its first bytes decide, once there are enough of them.
-    fn decide(&mut self, link: &mut Link, chunk: Chunk<'_>, state: &mut State, sink: &mut impl Sink) {
+    fn decide(&mut self, link: &mut Link, chunk: &Chunk<'_>, state: &mut State, sink: &mut impl Sink) {
         let direction = chunk.call.direction;
         let mut joined = Vec::new();
         let mut bytes = chunk.bytes();
@@ -214,7 +214,7 @@ impl Parser {
         match judge(&sample) {
             Some((protocol, Verdict::Yes(requests))) => self.begin(protocol, requests, &sample, link, state),
             Some(_) => {
-                if !link.hold(&chunk, OPENING_MAX, state) {
+                if !link.hold(chunk, OPENING_MAX, state) {
                     state.stats.drop(Drop::OpeningTooLong);
                     link.set_kind(Kind::Other, &mut state.stats);
                     self.ignore(link, state, sink);
@@ -232,14 +232,14 @@ impl Parser {
         }
         if let Some(held) = link.release_held(state) {
             for held in held.chunks() {
-                self.on_chunk(link, held, state, sink);
+                self.on_chunk(link, &held, state, sink);
             }
         }
         self.on_chunk(link, chunk, state, sink);
     }
 
     /// A connection joined in the middle: only a turn that begins with a whole message tells.
-    fn join(&mut self, link: &mut Link, chunk: Chunk<'_>, state: &mut State, sink: &mut impl Sink) {
+    fn join(&mut self, link: &mut Link, chunk: &Chunk<'_>, state: &mut State, sink: &mut impl Sink) {
         let Self::Opening(opening) = self else { return };
         let turn = chunk.call.turn;
         if turn <= opening.tried_turn {

@@ -33,8 +33,8 @@ const OUTSTANDING_MAX: u32 = 1024;
 const HELD_MAX: usize = 256 * 1024;
 /// How long an answer waits for the record of its request, and a new request for the end of the last answer.
 const INVERSION_NS: u64 = 100_000_000;
-/// Copied bytes of a direction after which the kernel side is asked to copy less.
-const COPIED_MAX: u64 = 32 * 1024;
+/// Copied bytes of a direction after which the kernel side is asked to copy less: where it wakes its reader.
+const COPIED_MAX: u64 = agent_common::capture::UNDECIDED_WAKE as u64;
 /// A body that is longer makes it worth a call to have less copied.
 const LONG_BODY: u64 = 16 * 1024;
 /// Requests that came before the last one was answered, after which a connection is taken to be pipelined (a
@@ -113,7 +113,7 @@ impl Http1 {
     pub(crate) fn on_chunk(
         &mut self,
         link: &mut Link,
-        chunk: Chunk<'_>,
+        chunk: &Chunk<'_>,
         state: &mut State,
         sink: &mut impl Sink,
     ) -> Next {
@@ -125,7 +125,7 @@ impl Http1 {
             self.progress = false;
             let Some(held) = link.release_held(state) else { break };
             for held in held.chunks() {
-                if let Some(next) = self.read(link, held, state, sink) {
+                if let Some(next) = self.read(link, &held, state, sink) {
                     return next;
                 }
             }
@@ -221,16 +221,17 @@ impl Http1 {
         self.responses.take_gathered(state);
     }
 
+    #[inline]
     fn read(
         &mut self,
         link: &mut Link,
-        chunk: Chunk<'_>,
+        chunk: &Chunk<'_>,
         state: &mut State,
         sink: &mut impl Sink,
     ) -> Option<Next> {
         let direction = chunk.call.direction;
         if link.held.as_ref().is_some_and(|held| held.has(direction)) {
-            self.hold(link, &chunk, state, sink);
+            self.hold(link, chunk, state, sink);
             return None;
         }
         if direction == self.requests_in {

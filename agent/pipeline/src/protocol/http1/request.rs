@@ -32,13 +32,14 @@ impl Http1 {
     pub(super) fn on_request_bytes(
         &mut self,
         link: &mut Link,
-        mut chunk: Chunk<'_>,
+        chunk: &Chunk<'_>,
         state: &mut State,
         sink: &mut impl Sink,
     ) -> Option<Next> {
-        if !self.can_read_request(link, &chunk, state, sink) {
+        if !self.can_read_request(link, chunk, state, sink) {
             return None;
         }
+        let mut chunk = *chunk;
         let call = chunk.call;
         self.requests.last_ktime_ns = call.ktime_ns;
         if let (Some(slot), SpanKind::Server) = (self.reading, self.kind) {

@@ -22,13 +22,14 @@ impl Http1 {
     pub(super) fn on_response_bytes(
         &mut self,
         link: &mut Link,
-        mut chunk: Chunk<'_>,
+        chunk: &Chunk<'_>,
         state: &mut State,
         sink: &mut impl Sink,
     ) -> Option<Next> {
-        if !self.can_read_response(link, &chunk, state, sink) {
+        if !self.can_read_response(link, chunk, state, sink) {
             return None;
         }
+        let mut chunk = *chunk;
         let call = chunk.call;
         let last_bytes = chunk.last_bytes();
         loop {
