@@ -224,6 +224,7 @@ fn run(load: &Load) {
     let mut records = Records::default();
     let mut now = 1_000_000;
     let (mut requests, mut spent, mut allocations) = (0u64, Duration::ZERO, 0);
+    let mut batches: Vec<f64> = Vec::new();
     let mut warm = false;
     while spent < MEASURED {
         records.clear();
@@ -244,22 +245,27 @@ fn run(load: &Load) {
         records.feed(&mut pipeline, &mut sink);
         pipeline.on_tick(now, &mut sink);
         if warm {
-            spent += cpu_time() - start;
+            let batch = cpu_time() - start;
+            spent += batch;
+            batches.push(batch.as_nanos() as f64 / BATCH as f64);
             allocations += ALLOCATIONS.load(Ordering::Relaxed) - before;
             requests += BATCH as u64;
         }
         warm = true;
     }
     let per_request = if load.seen == Seen::Both { 2 } else { 1 };
-    let batches = requests / BATCH as u64 + 1;
-    assert_eq!(sink.spans, batches * BATCH as u64 * per_request, "{:?}", pipeline.stats());
-    let ns = spent.as_nanos() as f64 / requests as f64;
+    let expected = (batches.len() as u64 + 1) * BATCH as u64 * per_request;
+    assert_eq!(sink.spans, expected, "{:?}", pipeline.stats());
+    // A busy neighbour on the same core slows a batch down; the fastest tenth tells what the code costs.
+    batches.sort_by(f64::total_cmp);
+    let (median, fast) = (batches[batches.len() / 2], batches[batches.len() / 10]);
     println!(
-        "{:<38} {:>12.0} {:>12.1} {:>10.1} {:>12.4}",
+        "{:<38} {:>12.0} {:>10.1} {:>10.1} {:>10.1} {:>12.4}",
         load.name,
-        1e9 / ns,
-        ns,
-        ns / per_request as f64,
+        1e9 / median,
+        median,
+        fast,
+        fast / per_request as f64,
         allocations as f64 / requests as f64
     );
 }

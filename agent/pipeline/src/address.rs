@@ -43,7 +43,12 @@ impl IpText {
                     if index > 0 {
                         self.push(b".");
                     }
-                    self.push(decimal(u16::from(octet), &mut [0; 5]).as_bytes());
+                    let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
+                    self.push(match octet {
+                        0..10 => &digits[2..],
+                        10..100 => &digits[1..],
+                        100.. => &digits,
+                    });
                 }
             }
             // 45 bytes at most, so it fits.

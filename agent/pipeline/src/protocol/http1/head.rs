@@ -223,7 +223,7 @@ struct Headers {
 impl Headers {
     #[inline]
     fn observe(&mut self, name: &[u8], value: &[u8]) -> bool {
-        if name.eq_ignore_ascii_case(b"content-length") {
+        if name.len() == 14 && name.eq_ignore_ascii_case(b"content-length") {
             for item in value.split(|&byte| byte == b',') {
                 let length = parse_length(item.trim_ascii());
                 self.contradictory |=
@@ -366,11 +366,11 @@ mod tests {
     fn check_framing(headers: &str, expected: Option<Framing>) {
         let head = format!("POST / HTTP/1.1\r\n{headers}\r\n\r\n");
         let mut request = Request::default();
-        assert_eq!(
-            parse_request(head.as_bytes(), &mut request).map(|head| head.framing),
-            expected,
-            "{headers:?}"
-        );
+        let framing = match parse_request(head.as_bytes(), &mut request) {
+            Parsed::Whole(parsed, len) if len == head.len() => Some(parsed.framing),
+            _ => None,
+        };
+        assert_eq!(framing, expected, "{headers:?}");
     }
 
     #[test]
