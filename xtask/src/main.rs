@@ -15,6 +15,7 @@ mod build_ebpf;
 mod check;
 mod demo;
 mod ebpf_toolchain;
+mod fuzz;
 mod setup;
 mod steps;
 mod targets;
@@ -42,7 +43,7 @@ enum Verb {
     Check,
     /// Everything that CI runs: check, tests, kernel programs, and the ground truth on this machine's kernel
     Test {
-        /// Three rounds of the ground truth instead of one
+        /// Three rounds of the ground truth, and longer fuzzing
         #[arg(long)]
         full: bool,
     },
@@ -50,6 +51,12 @@ enum Verb {
     Demo {
         /// How long to watch
         #[arg(long, default_value_t = 15)]
+        seconds: u32,
+    },
+    /// Feed the pipeline what a fuzzer finds, for a bounded time
+    Fuzz {
+        /// Seconds for each target
+        #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
     /// Benchmarks that print a table
@@ -77,6 +84,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Setup => setup::run(&root)?,
         Verb::Check => return Ok(check::run(&root)),
         Verb::Demo { seconds } => demo::run(&root, seconds)?,
+        Verb::Fuzz { seconds } => return Ok(fuzz::run(&root, seconds)),
         Verb::Bench { bench } => bench::run(&root, &bench)?,
         Verb::Test { full } => return Ok(test::run(&root, full)),
     }

@@ -92,9 +92,7 @@ fn install_debian_toolchain(root: &Path) -> Result<()> {
     if !Path::new(&prefix).join("bin/llvm-config").is_file() {
         apt_install(&[&format!("llvm-{major}-dev")], "LLVM, to build bpf-linker")?;
     }
-    if !on_path("c++") {
-        apt_install(&["g++"], "C++ linker, to build bpf-linker")?;
-    }
+    cxx()?;
     let feature = format!("llvm-{major}");
     let mut install =
         cargo_install(root, &ebpf_toolchain::tools_root(root), "bpf-linker", BPF_LINKER_VERSION);
@@ -103,6 +101,11 @@ fn install_debian_toolchain(root: &Path) -> Result<()> {
         .env(format!("LLVM_SYS_{major}1_PREFIX"), &prefix)
         .env("LLVM_PREFIX", &prefix);
     announce_and_run(&mut install, "bpf-linker, about a minute")
+}
+
+/// A C++ compiler, for bpf-linker and libFuzzer.
+pub(crate) fn cxx() -> Result<()> {
+    if on_path("c++") { Ok(()) } else { apt_install(&["g++"], "C++ compiler") }
 }
 
 /// Where apt has no BPF core (Ubuntu), rustup has; bpf-linker's own releases carry the LLVM that fits.

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::check::{self, cargo};
+use crate::fuzz::{self, Budget};
 use crate::setup;
 use crate::steps::Steps;
 
@@ -25,6 +26,9 @@ pub(crate) fn run(root: &Path, full: bool) -> ExitCode {
 
     let mut tests = cargo(root);
     steps.tests("tests", tests.args(["test", "--quiet", "--locked", "--workspace", "--no-fail-fast"]));
+
+    let budget = if full { Budget::Seconds(120) } else { Budget::Runs(200_000) };
+    fuzz::fuzz(root, budget, &mut steps);
 
     let mut build = cargo(root);
     build.args(["build", "--quiet", "--locked", "--release", "--package", "skep"]);
