@@ -48,7 +48,8 @@ pub const UNDECIDED_BUDGET: u32 = 64 * 1024;
 /// Bytes of a direction of an undecided connection at which user space is woken, so that it decides before the budget
 /// is spent.
 pub const UNDECIDED_WAKE: u32 = UNDECIDED_BUDGET / 2;
-/// Used once the budget of an undecided connection is spent.
+/// Used once the budget of an undecided connection is spent. In the direction in which the end that opened the
+/// connection speaks, `turn_cap` is [`UNDECIDED_BUDGET`] even then: what asks may be long before user space has decided.
 pub const DEFAULT_CAPS: Caps = Caps { turn_cap: 2048, call_cap: 256 };
 /// Bytes from the end of a call that is not copied whole.
 pub const TAIL_LEN: u32 = 16;

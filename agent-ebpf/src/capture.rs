@@ -15,7 +15,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use crate::{
     emit::{self, Counters},
     gather,
-    maps::{Conn, SCRATCH, Scratch},
+    maps::{CONN_ACCEPTED, CONN_CONNECTED, Conn, SCRATCH, Scratch},
     waits,
 };
 
@@ -102,16 +102,20 @@ fn to_copy(conn: &mut Conn, direction: usize, turn_before: u32, len: u64) -> Opt
         MODE_CAPPED => capped(conn.mode.caps[direction], turn_before),
         _ => {
             let spent = conn.copied[direction];
-            if spent < UNDECIDED_BUDGET {
-                conn.copied[direction] = spent.saturating_add(len as u32);
-                // The call that spends the budget is not cut shorter than it would be behind it.
-                u64::from(UNDECIDED_BUDGET - spent).max(capped(DEFAULT_CAPS, turn_before))
-            } else {
-                capped(DEFAULT_CAPS, turn_before)
-            }
+            conn.copied[direction] = spent.saturating_add(len as u32);
+            // The call that spends the budget is not cut shorter than it would be behind it.
+            u64::from(UNDECIDED_BUDGET.saturating_sub(spent))
+                .max(capped(default_caps(conn, direction), turn_before))
         }
     };
     Some(bytes.min(len).min(u64::from(MAX_CALL_CAPTURE)))
+}
+
+/// Of an undecided connection behind its budget: requests are copied as far as their header blocks may go.
+#[inline(always)]
+fn default_caps(conn: &Conn, direction: usize) -> Caps {
+    let asks = if direction == EGRESS { CONN_CONNECTED } else { CONN_ACCEPTED };
+    if conn.flags & asks != 0 { Caps { turn_cap: UNDECIDED_BUDGET, ..DEFAULT_CAPS } } else { DEFAULT_CAPS }
 }
 
 #[inline(always)]

@@ -67,6 +67,10 @@ impl Call {
         let tgid = (ids >> 32) as u32;
         let hint = select::hint(tgid)?;
         let task = Task::current();
+        if task.is_compat() {
+            // Its call numbers mean something else.
+            return unseen(tgid, UNSEEN_COMPAT);
+        }
         let regs = task.regs(ctx);
         let class = syscall_class(regs.syscall()?);
         if class == class::NONE {
@@ -119,9 +123,6 @@ fn try_sys_exit(ctx: &RawTracePointContext) -> Option<()> {
     }
     if !call.hint.is_selected(call.caller.tgid) {
         return None;
-    }
-    if call.task.is_compat() {
-        return unseen(call.caller.tgid, UNSEEN_COMPAT);
     }
     if call.ret > 0 && call.ret <= MAX_LEN && call.class <= class::SENDTO {
         if one_buffer(&call)? {
@@ -315,7 +316,7 @@ fn try_other(ctx: &RawTracePointContext) -> Option<()> {
         class::SELECT => waits::waited(call.caller.tid, false),
         class::IO_URING if call.ret >= 0 => {
             waits::waited(call.caller.tid, true);
-            unseen(call.caller.tgid, UNSEEN_IO_URING);
+            unseen::<()>(call.caller.tgid, UNSEEN_IO_URING);
         }
         class::READ | class::RECVFROM | class::READV | class::RECVMSG => return no_bytes(&call, INGRESS),
         class::WRITE | class::SENDTO | class::WRITEV | class::SENDMSG => return no_bytes(&call, EGRESS),
@@ -375,7 +376,7 @@ fn no_bytes(call: &Call, direction: usize) -> Option<()> {
 
 /// Reports, once per process, what this back end cannot see.
 #[inline(always)]
-fn unseen(tgid: u32, what: u32) -> Option<()> {
+fn unseen<T>(tgid: u32, what: u32) -> Option<T> {
     let selected = select::get(tgid)?;
     // SAFETY: the pointer is to a map value.
     let selected = unsafe { &mut *selected };
