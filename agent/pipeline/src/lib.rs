@@ -256,7 +256,8 @@ impl Pipeline {
     fn on_closed(&mut self, closed: &Closed) {
         let state = &mut self.state;
         state.now_ktime_ns = state.now_ktime_ns.max(closed.ktime_ns);
-        let Some(Connection { link, .. }) = self.connections.get(closed.conn_id) else { return };
+        let Some(Connection { link, parser }) = self.connections.get(closed.conn_id) else { return };
+        parser.on_closing(state);
         link.close_books(closed.turns, &mut state.stats);
         link.closed_ktime_ns = Some(closed.ktime_ns);
         if let Some(ktime_ns) = self.exits.at(link.tgid).filter(|&exit| exit <= closed.ktime_ns) {

@@ -135,6 +135,16 @@ impl Queue {
         (self.len > 0).then_some(self.last)
     }
 
+    /// All of them, oldest first.
+    pub(crate) fn for_each(&self, open: &mut OpenRequests, mut visit: impl FnMut(Slot, &mut OpenRequests)) {
+        let mut slot = self.first;
+        for _ in 0..self.len {
+            let next = open.get(slot).next;
+            visit(slot, open);
+            slot = next;
+        }
+    }
+
     #[inline]
     pub(crate) fn push(&mut self, slot: Slot, open: &mut OpenRequests) {
         open.get_mut(slot).next = NONE;

@@ -140,6 +140,13 @@ impl Parser {
         }
     }
 
+    /// The connection is closed, although records may still be under way.
+    pub(crate) fn on_closing(&mut self, state: &mut State) {
+        if let Self::Http1(http1) = self {
+            http1.on_closing(state);
+        }
+    }
+
     /// The connection is closed and nothing more will come.
     pub(crate) fn on_closed(&mut self, link: &mut Link, state: &mut State, sink: &mut impl Sink) {
         if let Self::Http1(http1) = self {

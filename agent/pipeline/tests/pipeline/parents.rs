@@ -135,6 +135,21 @@ fn two_open_requests_of_which_one_is_answered_leave_one() {
 }
 
 #[test]
+fn a_request_whose_answer_ended_with_its_connection_is_no_candidate() {
+    check_thread(
+        ThreadContext::Threads,
+        |scene, _, _| {
+            let mut other = scene.open(3, Role::Server);
+            scene.ask(&mut other, "/other", "");
+            let record = other.data(false, scene.now, b"HTTP/1.0 200 OK\r\n\r\nbody", 0, b"");
+            scene.pipeline.on_record(&record, &mut scene.kept);
+            scene.pipeline.on_record(&other.closed(scene.now), &mut scene.kept);
+        },
+        true,
+    );
+}
+
+#[test]
 fn a_request_handed_to_another_thread_while_it_is_read_causes_nothing() {
     let mut scene = Scene::new(ThreadContext::Threads);
     let (mut server, mut client) = (scene.open(1, Role::Server), scene.open(2, Role::Client));

@@ -185,6 +185,12 @@ impl Http1 {
         }
     }
 
+    /// The connection is closed, although records may still be under way: its requests cause nothing any more.
+    pub(crate) fn on_closing(&mut self, state: &mut State) {
+        let State { open, context, .. } = state;
+        self.queue.for_each(open, |slot, open| context.answered(slot, open));
+    }
+
     /// The connection is closed and all its records are here.
     pub(crate) fn on_closed(&mut self, link: &mut Link, state: &mut State, sink: &mut impl Sink) {
         if self.requests.at == At::Head {

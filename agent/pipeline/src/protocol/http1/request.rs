@@ -142,11 +142,7 @@ impl Http1 {
                         self.lose_requests(link, turn, state, sink);
                         return false;
                     }
-                } else if first_of_turn
-                    && self.may_be_next_request(turn, state)
-                    && chunk.gap == 0
-                    && head::request_line(chunk.bytes()) == Line::Whole
-                {
+                } else if first_of_turn && chunk.gap == 0 && self.begins_next_request(chunk, state) {
                     self.end_request(state, sink);
                 }
                 true
@@ -155,18 +151,21 @@ impl Http1 {
         }
     }
 
-    /// Whether a new turn may begin a new request although the body of the last one has not ended.
-    fn may_be_next_request(&self, turn: u32, state: &State) -> bool {
-        if turn <= self.requests.begun.turn {
+    /// Whether a new turn begins a new request although the body of the last one has not ended.
+    fn begins_next_request(&self, chunk: &Chunk<'_>, state: &State) -> bool {
+        if chunk.call.turn <= self.requests.begun.turn {
             return false;
         }
-        // The client was answered before it sent the body that it had announced.
-        let unsent = self.requests.body.is_untouched()
-            && self.reading.is_some_and(|slot| {
-                let open = state.open.get(slot);
-                open.expects_continue && open.answered
-            });
-        self.requests.body.is_open() || unsent
+        let line = head::request_line(chunk.bytes());
+        match self.reading.map(|slot| state.open.get(slot)) {
+            // Answered, and where its body ends is not known: most likely it has ended.
+            None => self.requests.body.is_open() && line != Line::No,
+            // The client was answered before it sent the body that it had announced.
+            Some(open) if open.expects_continue && open.answered && self.requests.body.is_untouched() => {
+                line == Line::Whole
+            }
+            Some(_) => self.requests.body.is_open() && line == Line::Whole,
+        }
     }
 
     /// Whether what follows may not be HTTP: the last request asks for that and is not answered yet.
