@@ -70,8 +70,8 @@ pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
     };
     println!("{}", machine());
     println!(
-        "Each ratio: with Skep ÷ without, median of {} alternating pairs of {} s; in brackets the range of \
-         without ÷ without.\n",
+        "Each ratio: with Skep ÷ without, median of {} alternating pairs of {} s; in brackets the middle \
+         half of without ÷ without.\n",
         plan.pairs,
         plan.window.as_secs()
     );
@@ -175,7 +175,7 @@ fn print_row(label: &str, load: &str, samples: &[(Sample, Option<Sample>)]) {
     );
 }
 
-/// `1.082 (0.99–1.01)`: the median ratio with ÷ without, and the range of the neighbours' own ratio.
+/// `1.082 (0.99–1.01)`: the median ratio with ÷ without, and the middle half of the neighbours' own ratios.
 fn ratio(samples: &[(Sample, Option<Sample>)], value: fn(&Sample) -> f64) -> String {
     let (mut ratios, mut noise) = (Vec::new(), Vec::new());
     for pair in samples.windows(2) {
@@ -185,8 +185,9 @@ fn ratio(samples: &[(Sample, Option<Sample>)], value: fn(&Sample) -> f64) -> Str
             ratios.push(value(with) / f64::midpoint(before, after));
         }
     }
-    let low = noise.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = noise.iter().copied().fold(0.0, f64::max);
+    noise.sort_by(f64::total_cmp);
+    let quarter = noise.len() / 4;
+    let (low, high) = (noise[quarter], noise[noise.len() - 1 - quarter]);
     format!("**{:.3}** ({low:.3}–{high:.3})", median(ratios))
 }
 
