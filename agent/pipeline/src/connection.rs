@@ -342,3 +342,14 @@ fn is_loopback(address: &[u8; 16]) -> bool {
     let ip = std::net::Ipv6Addr::from(*address);
     ip.to_ipv4_mapped().map_or_else(|| ip.is_loopback(), |ip| ip.is_loopback())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        // Thousands of connections are kept alive at a time.
+        assert!(size_of::<Connection>() <= 640, "{}", size_of::<Connection>());
+    }
+}

@@ -80,12 +80,12 @@ impl Body {
             Framing::Length(left) => {
                 let count = (*left).min(bytes.len() as u64);
                 *left -= count;
-                self.payload += count;
+                self.payload = self.payload.saturating_add(count);
                 count as usize
             }
             Framing::Chunked(_) => self.take_chunked(bytes),
             Framing::UntilClose => {
-                self.payload += bytes.len() as u64;
+                self.payload = self.payload.saturating_add(bytes.len() as u64);
                 bytes.len()
             }
             Framing::Lost(_) | Framing::Unknown => bytes.len(),
@@ -101,19 +101,19 @@ impl Body {
             Framing::Length(left) => {
                 let count = count.min(*left);
                 *left -= count;
-                self.payload += count;
+                self.payload = self.payload.saturating_add(count);
                 return count;
             }
             Framing::Chunked(Chunk::Data(left)) if count < *left => {
                 *left -= count;
-                self.payload += count;
+                self.payload = self.payload.saturating_add(count);
             }
             Framing::Chunked(Chunk::Data(left)) if count == *left => {
-                self.payload += count;
+                self.payload = self.payload.saturating_add(count);
                 self.framing = Framing::Chunked(Chunk::DataEnd);
             }
             Framing::Chunked(_) => self.framing = Framing::Lost(false),
-            Framing::UntilClose => self.payload += count,
+            Framing::UntilClose => self.payload = self.payload.saturating_add(count),
             Framing::Lost(_) | Framing::Unknown => {}
         }
         count
@@ -133,7 +133,7 @@ impl Body {
                 Chunk::Done => break,
                 Chunk::Data(left) => {
                     let count = left.min((bytes.len() - at) as u64);
-                    self.payload += count;
+                    self.payload = self.payload.saturating_add(count);
                     at += count as usize;
                     self.framing = Framing::Chunked(match left - count {
                         0 => Chunk::DataEnd,

@@ -171,7 +171,7 @@ impl Http1 {
                 let turn = self.requests.begun.turn.max(self.responses.begun.turn);
                 self.lose_answers(link, turn, state, sink);
             } else {
-                link.wake_at(since + INVERSION_NS, state);
+                link.wake_at(since.saturating_add(INVERSION_NS), state);
             }
         }
         if let Some(due) = self.candidate_due(state) {
@@ -281,15 +281,16 @@ impl Http1 {
         let open = state.open.get(front);
         if open.answered {
             // Only the end of the request is missing.
-            return Some(open.request.end_ktime_ns.max(self.requests.last_ktime_ns) + state.idle_end_ns);
+            let last = open.request.end_ktime_ns.max(self.requests.last_ktime_ns);
+            return Some(last.saturating_add(state.idle_end_ns));
         }
         if self.responses.at != At::Body {
             return None;
         }
-        let last = self.responses.last_ktime_ns;
+        let due = Some(self.responses.last_ktime_ns.saturating_add(state.idle_end_ns));
         match self.responses.body.framing {
-            Framing::Lost(false) if self.queue.len() > 1 => Some(last + state.idle_end_ns),
-            Framing::Lost(true) | Framing::Unknown => Some(last + state.idle_end_ns),
+            Framing::Lost(false) if self.queue.len() > 1 => due,
+            Framing::Lost(true) | Framing::Unknown => due,
             _ => None,
         }
     }

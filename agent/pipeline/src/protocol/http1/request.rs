@@ -306,7 +306,7 @@ impl Http1 {
             } else if self.kind == SpanKind::Client || self.responses.body.framing == Framing::Lost(true) {
                 self.end_candidate(state, sink);
             } else {
-                let due = self.responses.last_ktime_ns + state.idle_end_ns;
+                let due = self.responses.last_ktime_ns.saturating_add(state.idle_end_ns);
                 link.wake_at(due, state);
             }
         } else {
