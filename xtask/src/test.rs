@@ -57,12 +57,12 @@ fn ground_truth(root: &Path, round: u32, steps: &mut Steps) {
 }
 
 /// Only the test program needs rights, not cargo: cargo runs it through what this variable names. sudo clears the
-/// environment, so the path to the runtimes is handed on.
+/// environment, so the path to the runtimes is handed on, with the folder that a user's path lacks and nginx lies in.
 fn run_as_root(tests: &mut Command) {
-    if setup::is_root() {
-        return;
+    let path = format!("{}:/usr/sbin", env::var("PATH").unwrap_or_default());
+    if !setup::is_root() {
+        let variable = format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", env::consts::ARCH.to_uppercase());
+        tests.env(variable, format!("sudo -- env PATH={path}"));
     }
-    let path = env::var("PATH").unwrap_or_default();
-    let variable = format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", env::consts::ARCH.to_uppercase());
-    tests.env(variable, format!("sudo -- env PATH={path}"));
+    tests.env("PATH", path);
 }
