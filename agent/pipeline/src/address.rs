@@ -39,17 +39,25 @@ impl IpText {
         self.len = 0;
         match ip {
             IpAddr::V4(ip) => {
+                // Digit by digit: this is done for every span.
+                let mut len = 0;
+                let mut put = |byte| {
+                    self.bytes[len] = byte;
+                    len += 1;
+                };
                 for (index, octet) in ip.octets().into_iter().enumerate() {
                     if index > 0 {
-                        self.push(b".");
+                        put(b'.');
                     }
-                    let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
-                    self.push(match octet {
-                        0..10 => &digits[2..],
-                        10..100 => &digits[1..],
-                        100.. => &digits,
-                    });
+                    if octet >= 100 {
+                        put(b'0' + octet / 100);
+                    }
+                    if octet >= 10 {
+                        put(b'0' + octet / 10 % 10);
+                    }
+                    put(b'0' + octet % 10);
                 }
+                self.len = len;
             }
             // 45 bytes at most, so it fits.
             IpAddr::V6(ip) => drop(write!(self, "{ip}")),
