@@ -6,4 +6,5 @@
 mod harness;
 mod run;
 mod selection;
+mod traces;
 mod usage;

@@ -228,6 +228,7 @@ pub fn session_with(run: &Run, column: &str, select: &[String], drive: impl FnOn
     let keep = std::env::var_os("GROUND_TRUTH_KEEP");
     if let Some(folder) = keep {
         let folder = std::path::PathBuf::from(folder);
+        std::fs::create_dir_all(&folder)?;
         let lines: Vec<String> = outcome.spans.iter().map(ToString::to_string).collect();
         std::fs::write(folder.join(format!("{column}.jsonl")), lines.join("\n"))?;
         std::fs::write(folder.join(format!("{column}.stderr")), &outcome.stderr)?;

@@ -75,6 +75,8 @@ pub fn serve(model: Model, family: Family, listener: RawFd) -> anyhow::Result<()
     if model == Model::Prefork {
         for _ in 0..3 {
             if fork()? == 0 {
+                // A worker ends with its master. SAFETY: the call takes no pointer.
+                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
                 break;
             }
         }
