@@ -199,8 +199,11 @@ impl Held {
 mod tests {
     use super::*;
 
-    /// Places records given as (offset, head, hole, tail) and returns what is new of each: gap, offset, bytes.
-    fn check(records: &[(u64, &str, u64, &str)], expected: &[Option<(u64, u64, &str, u64, &str)>]) {
+    /// Gap, offset, head, hole, tail.
+    type Placed = (u64, u64, &'static str, u64, &'static str);
+
+    /// Places records given as (offset, head, hole, tail) and compares what is new of each.
+    fn check(records: &[(u64, &'static str, u64, &'static str)], expected: &[Option<Placed>]) {
         let (mut stream, mut stats) = (Stream::default(), Stats::new());
         stream.begin_at(0);
         let placed: Vec<_> = records

@@ -217,7 +217,7 @@ fn parse(text: &str) -> Vec<Case> {
                 let part = part(&line[2..]);
                 match case.steps.last_mut() {
                     Some(Step::Data { request: last, parts }) if *last == request && !fresh => {
-                        parts.push(part)
+                        parts.push(part);
                     }
                     _ => case.steps.push(Step::Data { request, parts: vec![part] }),
                 }

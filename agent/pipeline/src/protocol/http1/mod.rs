@@ -37,8 +37,10 @@ const INVERSION_NS: u64 = 100_000_000;
 const COPIED_MAX: u64 = agent_common::capture::UNDECIDED_WAKE as u64;
 /// A body that is longer makes it worth a call to have less copied.
 const LONG_BODY: u64 = 16 * 1024;
-/// Requests that came before the last one was answered, after which a connection is taken to be pipelined (a
-/// single one may be two records that swapped places).
+/// Bytes of a turn in which a header block must fit.
+const HEAD_CAP: u32 = 64 * 1024;
+/// Requests that came while two were not answered, after which a connection is taken to be pipelined. (One that is
+/// not answered may be two records that swapped places.)
 const PIPELINED: u32 = 4;
 
 /// An HTTP/1 connection.
@@ -58,7 +60,9 @@ pub(crate) struct Http1 {
     /// A request was understood: what follows is HTTP, valid or not.
     confirmed: bool,
     switched: bool,
-    longest_head: u32,
+    /// Longest header block of a request, and of an answer.
+    longest_request: u32,
+    longest_answer: u32,
     /// Header blocks did not fit into what was copied.
     wide: bool,
     /// A body was long enough to ask for less of it.
@@ -95,7 +99,8 @@ pub(super) fn begin(requests_in: Direction, sample: &Sample<'_>) -> Parser {
         progress: false,
         confirmed: false,
         switched: false,
-        longest_head: 0,
+        longest_request: 0,
+        longest_answer: 0,
         wide: false,
         long_body: false,
         pipelined: 0,
@@ -357,21 +362,23 @@ impl Http1 {
         self.responses.lose(turn, state);
     }
 
+    fn is_wide(&self) -> bool {
+        self.wide || self.pipelined > PIPELINED
+    }
+
     /// Asks for fewer bytes once many came, and for more where header blocks were cut off.
     fn tune_capture(&mut self, link: &mut Link, sink: &mut impl Sink) {
         let copied = link.streams[0].copied.max(link.streams[1].copied);
         if link.captured().is_none() && copied < COPIED_MAX && !self.long_body {
             return;
         }
-        let request_caps = Caps { turn_cap: 64 * 1024, call_cap: 256 };
-        let response_caps = if self.wide || self.pipelined > PIPELINED {
-            Caps { turn_cap: 64 * 1024, call_cap: 2048 }
-        } else {
-            Caps {
-                turn_cap: (2 * self.longest_head.next_power_of_two()).clamp(2048, 64 * 1024),
-                call_cap: 256,
-            }
-        };
+        // Two messages share a turn when records swapped places: the second one's header block must fit a call.
+        let room = |longest: u32| longest.next_power_of_two();
+        let call_cap = |longest: u32| if self.is_wide() { 2048 } else { room(longest).clamp(256, 2048) };
+        let request_caps = Caps { turn_cap: HEAD_CAP, call_cap: call_cap(self.longest_request) };
+        let turn_cap =
+            if self.is_wide() { HEAD_CAP } else { room(2 * self.longest_answer).clamp(2048, HEAD_CAP) };
+        let response_caps = Caps { turn_cap, call_cap: call_cap(self.longest_answer) };
         let mut caps = [response_caps; 2];
         caps[self.requests_in as usize] = request_caps;
         link.capture(CaptureMode { mode: MODE_CAPPED, reserved: 0, caps }, sink);

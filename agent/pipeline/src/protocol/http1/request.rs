@@ -230,6 +230,7 @@ impl Http1 {
                 return Begun::Whole(bytes.len());
             }
         };
+        self.longest_request = self.longest_request.max(len as u32);
         let begun = &self.requests.begun;
         let request = &mut open.request;
         request.kind = self.kind;
@@ -309,8 +310,8 @@ impl Http1 {
                 let due = self.responses.last_ktime_ns.saturating_add(state.idle_end_ns);
                 link.wake_at(due, state);
             }
-        } else {
-            self.pipelined += 1;
+        } else if self.queue.len() > 1 {
+            self.pipelined = self.pipelined.saturating_add(1);
         }
     }
 

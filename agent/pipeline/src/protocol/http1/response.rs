@@ -236,7 +236,7 @@ impl Http1 {
                 return Some(bytes.len());
             }
         };
-        self.longest_head = self.longest_head.max(len as u32);
+        self.longest_answer = self.longest_answer.max(len as u32);
         let open = state.open.get_mut(slot);
         let status = head.status_code;
         if (100..200).contains(&status) && status != 101 {
