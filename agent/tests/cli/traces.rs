@@ -17,7 +17,11 @@ fn programs_of(pid: u32) -> HashSet<u32> {
 
 /// Those of `ids` that are loaded, by whomever.
 fn still_loaded(ids: &HashSet<u32>) -> HashSet<u32> {
-    aya::programs::loaded_programs().flatten().map(|program| program.id()).filter(|id| ids.contains(id)).collect()
+    aya::programs::loaded_programs()
+        .flatten()
+        .map(|program| program.id())
+        .filter(|id| ids.contains(id))
+        .collect()
 }
 
 #[test]
