@@ -155,6 +155,10 @@ fn parse_request_lines(lines: &mut Lines<'_>, request: &mut Request) -> Option<R
     if method.is_empty() || target.is_empty() || !method.iter().all(|&byte| is_token(byte)) {
         return None;
     }
+    // As `request_line` has it, however the line was cut.
+    if !target.iter().all(|&byte| is_target(byte)) {
+        return None;
+    }
     let http = request.http_mut();
     http.version = parse_version(version)?;
     http.set_method(method);
@@ -361,6 +365,14 @@ mod tests {
         check_line("\u{16}\u{3}\u{1}", Line::No);
         check_line("GET /a HTTP/1.1x", Line::No);
         check_line("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHIJKL", Line::No);
+    }
+
+    #[test]
+    fn a_target_with_control_bytes_is_refused_whole_as_it_is_in_pieces() {
+        for head in ["TRACE /a\u{0} HTTP/1.0\n\n", "POST /1.0\r* HTTP/1.0\r\n\r\n"] {
+            check_line(head, Line::No);
+            assert_eq!(parse_request(head.as_bytes(), &mut Request::default()), Parsed::Invalid, "{head:?}");
+        }
     }
 
     fn check_framing(headers: &str, expected: Option<Framing>) {
