@@ -14,6 +14,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 
 use crate::{
     emit::{self, Counters},
+    forget::forget,
     gather,
     maps::{CONN_ACCEPTED, CONN_CONNECTED, Conn, SCRATCH, Scratch},
     waits,
@@ -108,7 +109,7 @@ fn to_copy(conn: &mut Conn, direction: usize, turn_before: u32, len: u64) -> Opt
                 .max(capped(default_caps(conn, direction), turn_before))
         }
     };
-    Some(bytes.min(len).min(u64::from(MAX_CALL_CAPTURE)))
+    forget(bytes.min(len).min(u64::from(MAX_CALL_CAPTURE)))
 }
 
 /// Of an undecided connection behind its budget: requests are copied as far as their header blocks may go.

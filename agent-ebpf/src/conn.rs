@@ -16,6 +16,7 @@ use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 
 use crate::{
     emit,
+    forget::forget,
     globals::{offset, port_selected},
     kernel::Kernel,
     maps::{
@@ -149,11 +150,12 @@ pub fn announce(sock: &Sock, conn: *mut Conn) {
     if conn.sock_type == SOCK_DGRAM {
         flags |= FLAG_DATAGRAM;
     }
+    let Some(flags) = forget(u64::from(flags)) else { return };
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
     // SAFETY: the scratch is larger than the record, aligned for it, and not in use before a record is begun.
     let opened = unsafe { &mut *scratch.cast::<ConnOpened>() };
     *opened = ConnOpened {
-        header: emit::header(EventKind::CONN_OPENED, flags, conn.tgid, conn.conn_id),
+        header: emit::header(EventKind::CONN_OPENED, flags as u16, conn.tgid, conn.conn_id),
         sock: sock.sk.0,
         ingress_offset: conn.offset[INGRESS],
         egress_offset: conn.offset[EGRESS],

@@ -11,6 +11,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use crate::{
     capture::Caller,
     emit::{self, Counters},
+    forget::forget,
     gather::{MESSAGES, MMSGHDR, MMSGHDR_LEN},
     kernel::read_user,
     maps::{Conn, SCRATCH, Scratch},
@@ -164,7 +165,8 @@ pub fn segments(
         if want > PAYLOAD - head {
             want = PAYLOAD - head;
         }
-        head += copy(scratch, head, base, want);
+        let Some(now) = forget(head + copy(scratch, head, base, want)) else { break };
+        head = now;
     }
     submit(scratch, head, len);
 }
@@ -186,7 +188,8 @@ pub fn messages(conn: *mut Conn, caller: Caller, direction: usize, vector: u64, 
         let Some(scratch) = write_head(conn, &record, direction, name, len) else { return };
         let held = if size < len { size } else { len };
         let want = if held > PAYLOAD { PAYLOAD } else { held };
-        submit(scratch, copy(scratch, 0, base, want), len);
+        let Some(head) = forget(copy(scratch, 0, base, want)) else { return };
+        submit(scratch, head, len);
     }
     if let Some(counters) = Counters::this_cpu() {
         counters.add(Counter::MessagesSkipped, count.saturating_sub(MESSAGES));

@@ -13,6 +13,7 @@ mod conn;
 mod control;
 mod datagram;
 mod emit;
+mod forget;
 mod gather;
 mod globals;
 mod kernel;

@@ -37,6 +37,10 @@ pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static GATHER: PerCpuArray<Gather> = PerCpuArray::with_max_entries(1, 0);
 
+/// Memory through which values pass that the verifier shall forget (see [`crate::forget`]); one per CPU.
+#[map]
+pub static FORGOTTEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// Programs for the rarer calls, by [`crate::syscall::TAIL_VECTORED`] and the like.
 #[map]
 pub static TAILS: ProgramArray = ProgramArray::with_max_entries(4, 0);

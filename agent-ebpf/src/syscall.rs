@@ -17,6 +17,7 @@ use crate::{
     capture::{self, Caller},
     conn::{self, Sight},
     datagram, emit,
+    forget::forget,
     gather::{self, Loop},
     globals::syscall_class,
     kernel::{Regs, Task, read_user},
@@ -150,13 +151,14 @@ fn one_buffer(call: &Call) -> Option<bool> {
     if flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB) != 0 {
         return None;
     }
+    let direction = forget(direction as u64)? as usize & 1;
     let sock = call.sock(call.regs.arg0()?)?;
     let address = call.regs.arg1()?;
     let len = call.ret as u64;
     let (conn, stream) = call.conn(&sock, direction, len)?;
     if stream {
         // With MSG_TRUNC the bytes are thrown away unread.
-        let held = if flags & MSG_TRUNC != 0 { 0 } else { len };
+        let held = forget(if flags & MSG_TRUNC != 0 { 0 } else { len })?;
         return Some(capture::buffer(conn, call.caller, direction, address, len, held));
     }
     let name = if call.class == class::READ || call.class == class::WRITE { 0 } else { call.regs.arg4()? };
@@ -212,6 +214,7 @@ fn try_vectored(ctx: &RawTracePointContext, with: Loop) -> Option<()> {
     }
     let len = call.ret as u64;
     let direction = if call.class == class::READV || call.class == class::RECVMSG { INGRESS } else { EGRESS };
+    let direction = forget(direction as u64)? as usize & 1;
     let mut name = 0;
     let (iov, count) = if call.class == class::READV || call.class == class::WRITEV {
         (call.regs.arg1()?, call.regs.arg2()?)
@@ -228,6 +231,7 @@ fn try_vectored(ctx: &RawTracePointContext, with: Loop) -> Option<()> {
             (message.iov, message.iov_len)
         }
     };
+    let (name, iov, count) = (forget(name)?, forget(iov)?, forget(count)?);
     let sock = call.sock(call.regs.arg0()?)?;
     let (conn, stream) = call.conn(&sock, direction, len)?;
     if stream {
@@ -259,6 +263,7 @@ fn try_messages(ctx: &RawTracePointContext, with: Loop) -> Option<()> {
         return None;
     }
     let direction = if call.class == class::RECVMMSG { INGRESS } else { EGRESS };
+    let direction = forget(direction as u64)? as usize & 1;
     if call.class == class::RECVMMSG && call.regs.arg3()? & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB) != 0 {
         return None;
     }

@@ -205,12 +205,13 @@ fn agent_rows(root: &Path, plan: &Plan, server: &Target, figures: &AgentFigures)
     println!("| resident after a load, most | {:.1} MB |", figures.steady_bytes as f64 / 1e6);
     println!("| resident at the peak, most | {:.1} MB |", figures.peak_bytes as f64 / 1e6);
     println!("| memory of all BPF maps | {:.2} MB |", figures.map_bytes as f64 / 1e6);
-    let (sent, spans) = losses(root, plan, server)?;
+    let (sent, spans, drops) = losses(root, plan, server)?;
     println!("| requests at saturation, spans printed as JSON | {sent} |");
     println!(
         "| of these without a span (negative: too many) | {} |",
         sent.cast_signed() - spans.cast_signed()
     );
+    println!("| what Skep says it dropped | {drops} |");
     Ok(())
 }
 
@@ -229,7 +230,7 @@ fn first_span_ms(root: &Path, server: &Target) -> Result<f64> {
 }
 
 /// Every span goes through a pipe as JSON: a request counts as lost if its line does not come out.
-fn losses(root: &Path, plan: &Plan, server: &Target) -> Result<(u64, u64)> {
+fn losses(root: &Path, plan: &Plan, server: &Target) -> Result<(u64, u64, String)> {
     let mut agent = Agent::attach(root, server.pid(), "json")?;
     let mut stdout = agent.spans()?;
     let lines = thread::spawn(move || {
@@ -242,9 +243,10 @@ fn losses(root: &Path, plan: &Plan, server: &Target) -> Result<(u64, u64)> {
     });
     let load = Load { path: "/".to_owned(), connections: CONNECTIONS, duration: plan.window * 2, rate: None };
     let sent = load::drive(server.addr, &load)?.requests;
-    agent.stop()?;
+    let said = agent.stop()?;
+    let drops = said.iter().rev().find_map(|line| Some(line.split_once("drops by stage/reason: ")?.1.to_owned()));
     match lines.join() {
-        Ok(spans) => Ok((sent, spans)),
+        Ok(spans) => Ok((sent, spans, drops.unwrap_or_else(|| "not told".to_owned()))),
         Err(_) => bail!("the reader of the spans died"),
     }
 }
