@@ -42,6 +42,8 @@ impl Direction {
 pub(crate) enum Event<'a> {
     Data(Data<'a>),
     Opened(Opened),
+    /// A datagram socket is used for the first time; its id and the address of its sock.
+    DatagramSocket(u64, u64),
     Closed(Closed),
     Eof(Eof),
     Error(Failed),
@@ -197,7 +199,7 @@ fn data(record: &[u8]) -> Result<Data<'_>, Drop> {
 fn opened(record: &[u8]) -> Result<Event<'_>, Drop> {
     let (opened, _) = read::<ConnOpened>(record)?;
     if opened.header.flags & FLAG_DATAGRAM != 0 {
-        return Err(Drop::Datagram);
+        return Ok(Event::DatagramSocket(opened.header.conn_id, opened.sock));
     }
     Ok(Event::Opened(Opened {
         conn_id: opened.header.conn_id,

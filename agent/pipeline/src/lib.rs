@@ -30,7 +30,7 @@ mod traces;
 
 use std::time::Duration;
 
-use agent_common::capture::CaptureMode;
+use agent_common::capture::{CaptureMode, MODE_NONE};
 use agent_common::event::FLAG_RESET;
 
 use crate::connection::{Connection, Connections};
@@ -174,6 +174,10 @@ impl Pipeline {
         match event::decode(record) {
             Ok(Event::Data(data)) => self.on_data(&data, sink),
             Ok(Event::Opened(opened)) => self.connections.open(&opened, &mut self.state),
+            // No datagram protocol is parsed yet: the kernel side need not copy what would only be counted.
+            Ok(Event::DatagramSocket(conn_id, sock)) => {
+                sink.set_capture(conn_id, sock, CaptureMode { mode: MODE_NONE, ..CaptureMode::default() });
+            }
             Ok(Event::Closed(closed)) => self.on_closed(&closed),
             Ok(Event::Eof(eof)) => self.on_eof(&eof, sink),
             Ok(Event::Error(failed)) => self.on_error(&failed),

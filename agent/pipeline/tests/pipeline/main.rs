@@ -1,6 +1,7 @@
 //! Tests of the whole pipeline: records in, spans out. One binary, so that it is linked once.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
+mod datagrams;
 mod fuzz;
 mod parents;
 mod properties;
