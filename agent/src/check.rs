@@ -30,6 +30,9 @@ fn try_backend() -> Result<&'static str, String> {
     Ok(probe.backend())
 }
 
+/// Reading `/proc` of other users' processes (include/uapi/linux/capability.h).
+const CAP_SYS_PTRACE: u32 = 19;
+
 /// Things that do not stop Skep but take something away.
 fn surroundings() -> Vec<String> {
     let mut notes = Vec::new();
@@ -40,7 +43,7 @@ fn surroundings() -> Vec<String> {
                 .to_owned(),
         );
     }
-    if std::fs::read_link("/proc/1/exe").is_err() {
+    if !features::has_capability(CAP_SYS_PTRACE) {
         notes.push("programs of other users cannot be told: add CAP_SYS_PTRACE, or run as root".to_owned());
     }
     notes
@@ -95,8 +98,8 @@ fn report(facts: &Features, tried: Option<Result<&'static str, String>>, notes: 
     let _ = match tried {
         Some(Ok(backend)) => write!(
             text,
-            "\nSkep can run here. It uses the `{backend}` back end, the only one of this version: it needs system call \
-             tracepoints, which every kernel since 5.10 has, and works under lockdown.\n\
+            "\nSkep can run here. It uses the `{backend}` back end, the only one of this version: it needs \
+             tracepoints and BTF only, and works under lockdown.\n\
              Try: sudo skep run --port 8080\n"
         ),
         _ => write!(text, "\nSkep cannot run here: mend what is missing above.\n"),

@@ -50,16 +50,21 @@ fn type_information() -> Feature {
     Feature { name: "kernel type information (BTF)", state }
 }
 
-/// Effective capabilities (capability.h): SYS_ADMIN 21 covers PERFMON 38 and BPF 39.
-fn rights() -> Feature {
+/// Whether this process has a capability, by its number in include/uapi/linux/capability.h.
+pub fn has_capability(number: u32) -> bool {
     let status = read("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(0);
-    let has = |bit: u32| effective >> bit & 1 == 1;
-    let state = if has(21) || (has(38) && has(39)) {
+        .is_some_and(|bits| bits >> number & 1 == 1)
+}
+
+/// SYS_ADMIN covers PERFMON and BPF.
+fn rights() -> Feature {
+    const CAP_SYS_ADMIN: u32 = 21;
+    const CAP_PERFMON: u32 = 38;
+    const CAP_BPF: u32 = 39;
+    let state = if has_capability(CAP_SYS_ADMIN) || (has_capability(CAP_PERFMON) && has_capability(CAP_BPF)) {
         Ok("CAP_BPF and CAP_PERFMON".to_owned())
     } else {
         Err("CAP_BPF and CAP_PERFMON are missing; run with sudo or as root".to_owned())
