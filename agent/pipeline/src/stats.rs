@@ -57,6 +57,9 @@ drops! {
     UnknownRequestSize = "http1", "unknown_request_size";
     /// A span without the size of the response's body, because it was longer than what is captured.
     UnknownResponseSize = "http1", "unknown_response_size";
+    /// Bytes that waited for others to be understood when the connection closed (requests behind an `Upgrade`
+    /// without an answer, an answer without its request).
+    HeldAtClose = "http1", "held_at_close";
     /// A request still open when the run ended.
     OpenAtEnd = "http1", "open_at_end";
     /// A request dropped because as many as are allowed were open.

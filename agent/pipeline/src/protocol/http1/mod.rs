@@ -207,6 +207,9 @@ impl Http1 {
         let closed = link.closed_ktime_ns.unwrap_or(state.now_ktime_ns);
         let failure = link.failure.unwrap_or((ErrorType::Canceled, closed));
         self.end_of_answers(failure, !link.broken, state, sink);
+        if link.release_held(state).is_some() {
+            state.stats.drop(Drop::HeldAtClose);
+        }
     }
 
     /// The run ends: what is certain leaves, the rest is counted.
