@@ -244,7 +244,8 @@ fn losses(root: &Path, plan: &Plan, server: &Target) -> Result<(u64, u64, String
     let load = Load { path: "/".to_owned(), connections: CONNECTIONS, duration: plan.window * 2, rate: None };
     let sent = load::drive(server.addr, &load)?.requests;
     let said = agent.stop()?;
-    let drops = said.iter().rev().find_map(|line| Some(line.split_once("drops by stage/reason: ")?.1.to_owned()));
+    let drops =
+        said.iter().rev().find_map(|line| Some(line.split_once("drops by stage/reason: ")?.1.to_owned()));
     match lines.join() {
         Ok(spans) => Ok((sent, spans, drops.unwrap_or_else(|| "not told".to_owned()))),
         Err(_) => bail!("the reader of the spans died"),
