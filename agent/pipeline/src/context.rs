@@ -276,8 +276,16 @@ impl Context {
 
 /// Both ends see the same bytes: a cheap guard against offsets that do not mean the same at both.
 fn same_target(one: &Request, other: &Request) -> bool {
-    let (Operation::Http(one), Operation::Http(other)) = (&one.operation, &other.operation);
-    one.method == other.method && one.path == other.path
+    match (&one.operation, &other.operation) {
+        (Operation::Http(one), Operation::Http(other)) => {
+            one.method == other.method && one.path == other.path
+        }
+        (Operation::Db(one), Operation::Db(other)) => {
+            one.system == other.system && one.operation_name == other.operation_name
+        }
+        (Operation::Dns(one), Operation::Dns(other)) => one.question_name == other.question_name,
+        _ => false,
+    }
 }
 
 fn add<K: Eq + std::hash::Hash>(candidates: &mut FxHashMap<K, Candidates>, key: K, slot: Slot) {

@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod db_request;
+pub mod dns_request;
 pub mod http_request;
 pub mod id;
 pub mod redact;

@@ -1,10 +1,10 @@
 //! Requests that are open: a bounded table of reusable slots, and the queues that connections make of them.
 //!
 //! In: a parser takes a slot for each request that begins. Out: the slot, until its span is emitted. Slots keep
-//! their allocations, so that the common path allocates nothing.
+//! their allocations, and each kind of operation has its own free ones, so that the common path allocates nothing.
 
 use crate::context::Identity;
-use crate::request::Request;
+use crate::request::{OperationKind, Request};
 
 /// No slot.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -42,7 +42,8 @@ pub(crate) struct Open {
 #[derive(Debug)]
 pub(crate) struct OpenRequests {
     slots: Vec<Open>,
-    free: Slot,
+    /// First free slot by [`OperationKind`].
+    free: [Slot; OperationKind::COUNT],
     taken: usize,
     max: usize,
 }
@@ -57,24 +58,42 @@ pub(crate) struct Queue {
 
 impl OpenRequests {
     pub(crate) fn new(max: usize) -> Self {
-        Self { slots: Vec::new(), free: NONE, taken: 0, max: max.min(NONE as usize - 1) }
+        Self {
+            slots: Vec::new(),
+            free: [NONE; OperationKind::COUNT],
+            taken: 0,
+            max: max.min(NONE as usize - 1),
+        }
     }
 
-    /// A cleared slot, unless all are taken.
+    /// A cleared slot for a request of this kind, unless all are taken.
     #[inline]
-    pub(crate) fn take(&mut self) -> Option<Slot> {
-        if self.free != NONE {
-            let slot = self.free;
-            self.free = self.slots[slot as usize].next;
-            self.taken += 1;
-            return Some(slot);
-        }
-        if self.slots.len() >= self.max {
+    pub(crate) fn take(&mut self, kind: OperationKind) -> Option<Slot> {
+        let slot = self.take_free(kind as usize).or_else(|| self.take_other(kind))?;
+        self.taken += 1;
+        Some(slot)
+    }
+
+    #[inline]
+    fn take_free(&mut self, list: usize) -> Option<Slot> {
+        let slot = self.free[list];
+        if slot == NONE {
             return None;
         }
-        self.taken += 1;
-        self.slots.push(Open::default());
-        Some((self.slots.len() - 1) as Slot)
+        self.free[list] = self.slots[slot as usize].next;
+        Some(slot)
+    }
+
+    /// A new slot, or one that was of another kind.
+    fn take_other(&mut self, kind: OperationKind) -> Option<Slot> {
+        let slot = if self.slots.len() < self.max {
+            self.slots.push(Open::default());
+            (self.slots.len() - 1) as Slot
+        } else {
+            (0..OperationKind::COUNT).find_map(|list| self.take_free(list))?
+        };
+        self.slots[slot as usize].request.make(kind);
+        Some(slot)
     }
 
     /// Gives a slot back.
@@ -99,8 +118,9 @@ impl OpenRequests {
         *offset = 0;
         (*asked, *answered, *may_switch, *expects_continue) = (false, false, false, false);
         (*truncated, *is_head, *is_connect) = (false, false, false);
-        *next = self.free;
-        self.free = slot;
+        let free = &mut self.free[request.operation.kind() as usize];
+        *next = *free;
+        *free = slot;
         self.taken -= 1;
     }
 

@@ -6,6 +6,8 @@
 
 use agent_common::conn::ConnTuple;
 
+use crate::db_request::DbRequest;
+use crate::dns_request::DnsRequest;
 use crate::http_request::HttpRequest;
 use crate::route::Router;
 use crate::trace_context::{TraceContext, TraceHeaders};
@@ -54,11 +56,62 @@ pub struct Request {
     pub operation: Operation,
 }
 
-/// What kind of request it is.
+/// What was asked and answered, by kind of request.
 #[derive(Clone, Debug)]
 pub enum Operation {
     /// HTTP of any version.
     Http(HttpRequest),
+    /// A database.
+    Db(DbRequest),
+    /// A look-up of a name.
+    Dns(DnsRequest),
+}
+
+/// Kind of a request, without its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OperationKind {
+    /// [`Operation::Http`]
+    Http,
+    /// [`Operation::Db`]
+    Db,
+    /// [`Operation::Dns`]
+    Dns,
+}
+
+impl OperationKind {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+
+    /// An empty operation of this kind; allocates nothing.
+    pub fn empty(self) -> Operation {
+        match self {
+            Self::Http => Operation::Http(HttpRequest::default()),
+            Self::Db => Operation::Db(DbRequest::default()),
+            Self::Dns => Operation::Dns(DnsRequest::default()),
+        }
+    }
+}
+
+impl Operation {
+    /// Which kind it is.
+    #[inline]
+    pub fn kind(&self) -> OperationKind {
+        match self {
+            Self::Http(_) => OperationKind::Http,
+            Self::Db(_) => OperationKind::Db,
+            Self::Dns(_) => OperationKind::Dns,
+        }
+    }
+
+    /// Forgets everything but the kind and the allocations.
+    #[inline]
+    fn clear(&mut self) {
+        match self {
+            Self::Http(http) => http.clear(),
+            Self::Db(db) => db.clear(),
+            Self::Dns(dns) => dns.clear(),
+        }
+    }
 }
 
 /// Why a request did not end in order: the values of `error.type` that are not a status code.
@@ -145,16 +198,45 @@ impl Request {
         (*start_ktime_ns, *end_ktime_ns) = (0, 0);
         *error_type = None;
         trace_headers.clear();
-        match operation {
-            Operation::Http(http) => http.clear(),
+        operation.clear();
+    }
+
+    /// Makes the request one of this kind, if it is not yet.
+    #[inline]
+    pub fn make(&mut self, kind: OperationKind) {
+        if self.operation.kind() != kind {
+            self.operation = kind.empty();
         }
     }
 
     /// The HTTP part; makes the request an HTTP request if it is none.
     #[inline]
     pub fn http_mut(&mut self) -> &mut HttpRequest {
-        let Operation::Http(http) = &mut self.operation;
-        http
+        self.make(OperationKind::Http);
+        match &mut self.operation {
+            Operation::Http(http) => http,
+            _ => unreachable!("made HTTP just above"),
+        }
+    }
+
+    /// The database part; makes the request a database request if it is none.
+    #[inline]
+    pub fn db_mut(&mut self) -> &mut DbRequest {
+        self.make(OperationKind::Db);
+        match &mut self.operation {
+            Operation::Db(db) => db,
+            _ => unreachable!("made a database request just above"),
+        }
+    }
+
+    /// The DNS part; makes the request a DNS request if it is none.
+    #[inline]
+    pub fn dns_mut(&mut self) -> &mut DnsRequest {
+        self.make(OperationKind::Dns);
+        match &mut self.operation {
+            Operation::Dns(dns) => dns,
+            _ => unreachable!("made a DNS request just above"),
+        }
     }
 
     /// Takes note of one request header (HTTP/1 header line, HTTP/2 field). Headers that no span needs cost a
@@ -178,6 +260,7 @@ impl Request {
         match (&mut self.operation, self.kind) {
             (Operation::Http(http), SpanKind::Server) => http.find_route(scope, router),
             (Operation::Http(http), _) => http.build_url_full(&self.tuple.peer),
+            (Operation::Db(_) | Operation::Dns(_), _) => {}
         }
     }
 

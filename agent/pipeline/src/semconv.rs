@@ -38,6 +38,19 @@ names! {
     HTTP_ROUTE = "http.route", Stable;
     HTTP_REQUEST_BODY_SIZE = "http.request.body.size", Development;
     HTTP_RESPONSE_BODY_SIZE = "http.response.body.size", Development;
+    // Spans: databases.
+    DB_SYSTEM_NAME = "db.system.name", Stable;
+    DB_NAMESPACE = "db.namespace", Stable;
+    DB_OPERATION_NAME = "db.operation.name", Stable;
+    DB_COLLECTION_NAME = "db.collection.name", Stable;
+    DB_QUERY_SUMMARY = "db.query.summary", Stable;
+    DB_QUERY_TEXT = "db.query.text", Stable;
+    DB_RESPONSE_STATUS_CODE = "db.response.status_code", Stable;
+    DB_RESPONSE_RETURNED_ROWS = "db.response.returned_rows", Development;
+    DB_OPERATION_BATCH_SIZE = "db.operation.batch.size", Stable;
+    // Spans: DNS.
+    DNS_QUESTION_NAME = "dns.question.name", Development;
+    DNS_ANSWERS = "dns.answers", Development;
     // Spans: all protocols.
     ERROR_TYPE = "error.type", Stable;
     URL_FULL = "url.full", Stable;
@@ -74,6 +87,8 @@ names! {
 pub const OTHER: &str = "_OTHER";
 /// `{method}` in the span name of a method that is not known.
 pub const HTTP: &str = "HTTP";
+/// First word of the name of a DNS span.
+pub const DNS: &str = "DNS";
 /// What takes the place of a value that may be a secret.
 pub const REDACTED: &str = "REDACTED";
 

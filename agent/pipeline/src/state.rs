@@ -135,8 +135,9 @@ impl State {
         };
         sink.span(&span);
         self.stats.spans += 1;
-        let Operation::Http(http) = &request.operation;
-        if http.request_body_size.is_none() || http.response_body_size.is_none() {
+        if let Operation::Http(http) = &request.operation
+            && (http.request_body_size.is_none() || http.response_body_size.is_none())
+        {
             self.stats.spans_without_size += 1;
         }
         self.context.end(slot, &mut self.open);

@@ -124,7 +124,7 @@ struct Spans {
 impl Sink for Spans {
     fn span(&mut self, span: &Span<'_>) {
         assert!(span.start_ktime_ns <= span.end_ktime_ns, "{span:?}");
-        let Operation::Http(http) = &span.request.operation;
+        let Operation::Http(http) = &span.request.operation else { panic!("not HTTP: {span:?}") };
         let mut fact = format!(
             "{} {:?} {:?} {:?} {}..{}",
             span.name(),

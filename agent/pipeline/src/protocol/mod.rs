@@ -1,9 +1,9 @@
 //! Which protocol a connection speaks, and its parser.
 //!
 //! In: chunks of both directions of one connection. Out: what the parser makes of them. A new protocol is a file
-//! beside this one with three parts (detect, parse, fill the request), a row in [`PROTOCOLS`] and a [`Parser`]
-//! variant. Bias of detection: a connection that might still be ours is held; once its first bytes cannot be
-//! ours, it is let go for good. Bytes decide, not ports.
+//! beside this one with three parts (detect, parse, fill the request), a row in [`PROTOCOLS`], a [`Parser`]
+//! variant and its arm in `parse!`. Bias of detection: a connection that might still be ours is held; once its
+//! first bytes cannot be ours, it is let go for good. Bytes decide, not ports.
 
 mod http1;
 mod http2;
@@ -74,7 +74,7 @@ pub(crate) enum Next {
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "nearly all connections are HTTP: a box would be an allocation for each"
+    reason = "nearly all connections are HTTP/1: a box would be an allocation for each"
 )]
 pub(crate) enum Parser {
     /// Not known yet.
@@ -83,6 +83,57 @@ pub(crate) enum Parser {
     Http1(Http1),
     /// Nothing to parse.
     Ignored,
+}
+
+/// What the parser of every protocol offers; who has nothing to do leaves a method as it is.
+pub(crate) trait Parse {
+    /// Takes the next chunk of one direction.
+    fn on_chunk(
+        &mut self,
+        link: &mut Link,
+        chunk: &Chunk<'_>,
+        state: &mut State,
+        sink: &mut impl Sink,
+    ) -> Next;
+
+    /// One direction ended: no more of it will come.
+    fn on_eof(
+        &mut self,
+        _link: &mut Link,
+        _direction: Direction,
+        _ktime_ns: u64,
+        _state: &mut State,
+        _sink: &mut impl Sink,
+    ) {
+    }
+
+    /// The time came for which the connection asked.
+    fn on_wake(&mut self, _link: &mut Link, _state: &mut State, _sink: &mut impl Sink) {}
+
+    /// The connection is closed, although records may still be under way: its requests cause nothing any more.
+    fn on_closing(&mut self, _state: &mut State) {}
+
+    /// The connection is closed and all its records are here.
+    fn on_closed(&mut self, link: &mut Link, state: &mut State, sink: &mut impl Sink);
+
+    /// The run ends: what is certain leaves, the rest is counted.
+    fn finish(&mut self, state: &mut State, sink: &mut impl Sink);
+
+    /// Drops all open requests.
+    fn abandon(&mut self, drop: Drop, state: &mut State);
+
+    /// Gives back all that is held: open requests and buffered bytes.
+    fn release(&mut self, state: &mut State);
+}
+
+/// Calls the parser of whichever protocol it is, if any.
+macro_rules! parse {
+    ($parser:expr, $each:ident => $call:expr) => {
+        match $parser {
+            Parser::Http1($each) => $call,
+            Parser::Opening(_) | Parser::Ignored => {}
+        }
+    };
 }
 
 /// A connection whose protocol is not known yet.
@@ -109,14 +160,12 @@ impl Parser {
         state: &mut State,
         sink: &mut impl Sink,
     ) {
-        match self {
-            Self::Http1(http1) => {
-                let next = http1.on_chunk(link, chunk, state, sink);
-                self.follow(next, link, state, sink);
-            }
-            Self::Opening(_) => self.open(link, chunk, state, sink),
-            Self::Ignored => {}
+        if let Self::Opening(_) = self {
+            return self.open(link, chunk, state, sink);
         }
+        let mut next = Next::Stay;
+        parse!(self, parser => next = parser.on_chunk(link, chunk, state, sink));
+        self.follow(next, link, state, sink);
     }
 
     /// One direction ended.
@@ -128,51 +177,37 @@ impl Parser {
         state: &mut State,
         sink: &mut impl Sink,
     ) {
-        if let Self::Http1(http1) = self {
-            http1.on_eof(link, direction, ktime_ns, state, sink);
-        }
+        parse!(self, parser => parser.on_eof(link, direction, ktime_ns, state, sink));
     }
 
     /// The time came for which the connection asked.
     pub(crate) fn on_wake(&mut self, link: &mut Link, state: &mut State, sink: &mut impl Sink) {
-        if let Self::Http1(http1) = self {
-            http1.on_wake(link, state, sink);
-        }
+        parse!(self, parser => parser.on_wake(link, state, sink));
     }
 
     /// The connection is closed, although records may still be under way.
     pub(crate) fn on_closing(&mut self, state: &mut State) {
-        if let Self::Http1(http1) = self {
-            http1.on_closing(state);
-        }
+        parse!(self, parser => parser.on_closing(state));
     }
 
     /// The connection is closed and nothing more will come.
     pub(crate) fn on_closed(&mut self, link: &mut Link, state: &mut State, sink: &mut impl Sink) {
-        if let Self::Http1(http1) = self {
-            http1.on_closed(link, state, sink);
-        }
+        parse!(self, parser => parser.on_closed(link, state, sink));
     }
 
     /// The run ends.
     pub(crate) fn finish(&mut self, state: &mut State, sink: &mut impl Sink) {
-        if let Self::Http1(http1) = self {
-            http1.finish(state, sink);
-        }
+        parse!(self, parser => parser.finish(state, sink));
     }
 
     /// The connection is forgotten, its requests with it.
     pub(crate) fn abandon(&mut self, state: &mut State) {
-        if let Self::Http1(http1) = self {
-            http1.abandon(Drop::ConnectionEvicted, state);
-        }
+        parse!(self, parser => parser.abandon(Drop::ConnectionEvicted, state));
     }
 
     /// Gives back what the parser still holds.
     pub(crate) fn release(&mut self, state: &mut State) {
-        if let Self::Http1(http1) = self {
-            http1.release(state);
-        }
+        parse!(self, parser => parser.release(state));
     }
 
     fn follow(&mut self, next: Next, link: &mut Link, state: &mut State, sink: &mut impl Sink) {

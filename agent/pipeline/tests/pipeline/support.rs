@@ -203,7 +203,7 @@ pub(crate) struct Kept {
 
 impl Sink for Kept {
     fn span(&mut self, span: &Span<'_>) {
-        let Operation::Http(http) = &span.request.operation;
+        let Operation::Http(http) = &span.request.operation else { panic!("not HTTP: {span:?}") };
         assert!(span.start_ktime_ns <= span.end_ktime_ns, "{span:?}");
         assert!(span.trace_id != [0; 16] && span.span_id != [0; 8]);
         self.spans.push(Seen {

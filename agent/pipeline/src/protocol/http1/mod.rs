@@ -21,7 +21,7 @@ use crate::open::{Queue, Slot};
 use crate::protocol::http1::body::Framing;
 use crate::protocol::http1::head::Line;
 use crate::protocol::http1::reader::{At, Reader};
-use crate::protocol::{Next, Parser, Sample, Verdict};
+use crate::protocol::{Next, Parse, Parser, Sample, Verdict};
 use crate::request::{ErrorType, SpanKind};
 use crate::state::State;
 use crate::stats::Drop;
@@ -112,10 +112,10 @@ pub(super) fn begin(requests_in: Direction, sample: &Sample<'_>) -> Parser {
     Parser::Http1(http1)
 }
 
-impl Http1 {
+impl Parse for Http1 {
     /// Takes the next chunk of one direction, and then those that had to wait for it.
     #[inline]
-    pub(crate) fn on_chunk(
+    fn on_chunk(
         &mut self,
         link: &mut Link,
         chunk: &Chunk<'_>,
@@ -145,7 +145,7 @@ impl Http1 {
 
     /// One direction ended: no more of it will come. An ended request direction says nothing: clients may close
     /// their half and still be answered.
-    pub(crate) fn on_eof(
+    fn on_eof(
         &mut self,
         link: &mut Link,
         direction: Direction,
@@ -164,7 +164,7 @@ impl Http1 {
     }
 
     /// Candidates that waited long enough end at their last byte; chunks that waited for nothing are dropped.
-    pub(crate) fn on_wake(&mut self, link: &mut Link, state: &mut State, sink: &mut impl Sink) {
+    fn on_wake(&mut self, link: &mut Link, state: &mut State, sink: &mut impl Sink) {
         let now = state.now_ktime_ns;
         let answers = self.requests_in.reverse();
         let waiting =
@@ -191,13 +191,13 @@ impl Http1 {
     }
 
     /// The connection is closed, although records may still be under way: its requests cause nothing any more.
-    pub(crate) fn on_closing(&mut self, state: &mut State) {
+    fn on_closing(&mut self, state: &mut State) {
         let State { open, context, .. } = state;
         self.queue.for_each(open, |slot, open| context.answered(slot, open));
     }
 
     /// The connection is closed and all its records are here.
-    pub(crate) fn on_closed(&mut self, link: &mut Link, state: &mut State, sink: &mut impl Sink) {
+    fn on_closed(&mut self, link: &mut Link, state: &mut State, sink: &mut impl Sink) {
         if self.requests.at == At::Head {
             state.stats.drop(Drop::HeaderUnfinished);
         }
@@ -213,7 +213,7 @@ impl Http1 {
     }
 
     /// The run ends: what is certain leaves, the rest is counted.
-    pub(crate) fn finish(&mut self, state: &mut State, sink: &mut impl Sink) {
+    fn finish(&mut self, state: &mut State, sink: &mut impl Sink) {
         if self.candidate_due(state).is_some() && !self.responses.swallowing {
             self.end_candidate(state, sink);
         }
@@ -221,7 +221,7 @@ impl Http1 {
     }
 
     /// Drops all open requests.
-    pub(crate) fn abandon(&mut self, drop: Drop, state: &mut State) {
+    fn abandon(&mut self, drop: Drop, state: &mut State) {
         self.reading = None;
         while let Some(slot) = self.queue.pop(&state.open) {
             state.abandon(slot, drop);
@@ -229,12 +229,14 @@ impl Http1 {
     }
 
     /// Gives back what is gathered.
-    pub(crate) fn release(&mut self, state: &mut State) {
+    fn release(&mut self, state: &mut State) {
         self.abandon(Drop::Gap, state);
         self.requests.take_gathered(state);
         self.responses.take_gathered(state);
     }
+}
 
+impl Http1 {
     #[inline]
     fn read(
         &mut self,

@@ -11,7 +11,7 @@ use crate::protocol::http1::body::{Body, Framing};
 use crate::protocol::http1::head::{self, Line, Parsed};
 use crate::protocol::http1::reader::{At, Found};
 use crate::protocol::http1::{Http1, LONG_BODY, OUTSTANDING_MAX};
-use crate::request::SpanKind;
+use crate::request::{OperationKind, SpanKind};
 use crate::state::State;
 use crate::stats::Drop;
 use crate::stream::{Chunk, Front};
@@ -268,7 +268,7 @@ impl Http1 {
             state.stats.drop(Drop::TooManyOutstanding);
             return None;
         }
-        let slot = state.open.take();
+        let slot = state.open.take(OperationKind::Http);
         if slot.is_none() {
             state.stats.drop(Drop::RequestTableFull);
         }

@@ -2,13 +2,16 @@
 //!
 //! In: a [`Request`] after [`Request::complete`], and the ids that `context.rs` gave it. Out: a borrowed [`Span`]
 //! that an exporter visits; making and visiting it allocates nothing. docs/semconv.md is the table of what is set
-//! when. A new protocol adds a `…_attributes` function.
+//! when. A new kind of operation is a file beside this one with its name and attributes.
+
+mod db;
+mod dns;
+mod http;
 
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::address::{IpText, decimal, socket_ip};
-use crate::http_request::{Authority, HttpRequest, Method};
 use crate::request::{Operation, Request, SpanKind};
 use crate::semconv;
 
@@ -130,12 +133,12 @@ impl Span<'_> {
         self.request.kind
     }
 
-    /// Name: `{method} {route}` of servers, `{method}` of clients, `HTTP` for a method that is not known.
+    /// Name, of low cardinality; each protocol's file says how it is made.
     pub fn name(&self) -> SpanName<'_> {
-        let Operation::Http(http) = &self.request.operation;
-        SpanName {
-            verb: if http.method == Method::Other { semconv::HTTP } else { http.method.as_str() },
-            object: http.route.get().filter(|_| self.kind() == SpanKind::Server),
+        match &self.request.operation {
+            Operation::Http(http) => http::name(self.kind(), http),
+            Operation::Db(db) => db::name(db),
+            Operation::Dns(dns) => dns::name(dns),
         }
     }
 
@@ -151,88 +154,53 @@ impl Span<'_> {
 
     /// Status, and a message where no attribute says what happened.
     pub fn status(&self) -> (Status, Option<&'static str>) {
-        let Operation::Http(http) = &self.request.operation;
         match self.request.error_type {
             Some(error_type) => (Status::Error, Some(error_type.message())),
-            None if is_error_status(self.kind(), http.status_code) => (Status::Error, None),
+            None if self.error_type(&mut [0; 5]).is_some() => (Status::Error, None),
             None => (Status::Unset, None),
         }
     }
 
     /// Shows every attribute to `visit`, in a fixed order, none twice.
     pub fn attributes(&self, visit: &mut impl FnMut(&'static str, Value<'_>)) {
-        let Operation::Http(http) = &self.request.operation;
-        self.http_attributes(http, visit);
+        match &self.request.operation {
+            Operation::Http(http) => http::attributes(self, http, visit),
+            Operation::Db(db) => db::attributes(self, db, visit),
+            Operation::Dns(dns) => dns::attributes(self, dns, visit),
+        }
         self.network_attributes(visit);
     }
 
-    fn http_attributes(&self, http: &HttpRequest, visit: &mut impl FnMut(&'static str, Value<'_>)) {
-        let kind = self.kind();
-        visit(semconv::HTTP_REQUEST_METHOD, Value::Str(http.method.as_str()));
-        if http.method == Method::Other {
-            visit(semconv::HTTP_REQUEST_METHOD_ORIGINAL, Value::Str(http.method_original.as_str()));
+    /// Value of `error.type`: why the request did not end in order, else what its answer says; `None` if it did not
+    /// fail. `buffer` holds the digits of a status code.
+    #[inline]
+    pub fn error_type<'b>(&'b self, buffer: &'b mut [u8; 5]) -> Option<&'b str> {
+        if let Some(error_type) = self.request.error_type {
+            return Some(error_type.as_str());
         }
-        if let Some(status_code) = http.status_code {
-            visit(semconv::HTTP_RESPONSE_STATUS_CODE, Value::Int(i64::from(status_code)));
+        match &self.request.operation {
+            Operation::Http(http) => http::error_status(self.kind(), http).map(|code| decimal(code, buffer)),
+            Operation::Db(db) => db.response_status_code.get(),
+            Operation::Dns(dns) => dns.error_type(),
         }
-        match (self.request.error_type, http.status_code) {
-            (Some(error_type), _) => visit(semconv::ERROR_TYPE, Value::Str(error_type.as_str())),
-            (None, Some(status_code)) if is_error_status(kind, Some(status_code)) => {
-                visit(semconv::ERROR_TYPE, Value::Str(decimal(status_code, &mut [0; 5])));
-            }
-            _ => {}
-        }
-        let mut scheme = http.scheme;
-        if kind == SpanKind::Server {
-            scheme = http.forwarded.scheme.unwrap_or(scheme);
-            visit_text(semconv::HTTP_ROUTE, http.route.get(), visit);
-            visit_text(semconv::URL_PATH, http.path.get(), visit);
-            if http.has_query {
-                visit(semconv::URL_QUERY, Value::Str(http.query.as_str()));
-            }
-        } else {
-            visit_text(semconv::URL_FULL, http.url_full.get(), visit);
-        }
-        visit(semconv::URL_SCHEME, Value::Str(scheme.as_str()));
-
-        let forwarded = &http.forwarded.authority;
-        let named = kind == SpanKind::Server && !forwarded.host.is_empty();
-        let authority = if named { forwarded } else { &http.authority };
-        self.server_attributes(authority, scheme.default_port(), visit);
-        if kind == SpanKind::Server {
-            let client = http.forwarded.client.or_else(|| socket_ip(&self.request.tuple.peer));
-            visit_ip(semconv::CLIENT_ADDRESS, client, visit);
-        }
-
-        visit(semconv::NETWORK_PROTOCOL_VERSION, Value::Str(http.version.as_str()));
-        visit_text(semconv::USER_AGENT_ORIGINAL, http.user_agent.get(), visit);
-        visit_size(semconv::HTTP_REQUEST_BODY_SIZE, http.request_body_size, visit);
-        visit_size(semconv::HTTP_RESPONSE_BODY_SIZE, http.response_body_size, visit);
     }
 
-    /// The server as the client named it, else the socket that it listens on.
-    fn server_attributes(
-        &self,
-        authority: &Authority,
-        default_port: u16,
-        visit: &mut impl FnMut(&'static str, Value<'_>),
-    ) {
-        let unix = self.request.is_unix();
-        let port = match authority.host.get() {
-            Some(host) => {
-                visit(semconv::SERVER_ADDRESS, Value::Str(host));
-                // A name without a port means the scheme's own, but a unix socket has none.
-                authority.port.or((!unix).then_some(default_port))
-            }
-            None => {
-                let tuple = &self.request.tuple;
-                let end = if self.kind() == SpanKind::Server { &tuple.local } else { &tuple.peer };
-                let ip = socket_ip(end);
-                visit_ip(semconv::SERVER_ADDRESS, ip, visit);
-                ip.map(|_| end.port)
-            }
-        };
-        if let Some(port) = port {
+    fn error_attribute(&self, visit: &mut impl FnMut(&'static str, Value<'_>)) {
+        visit_text(semconv::ERROR_TYPE, self.error_type(&mut [0; 5]), visit);
+    }
+
+    /// The end that serves, as its socket address says.
+    fn server_socket(&self) -> (Option<IpAddr>, u16) {
+        let tuple = &self.request.tuple;
+        let end = if self.kind() == SpanKind::Server { &tuple.local } else { &tuple.peer };
+        (socket_ip(end), end.port)
+    }
+
+    /// The server's socket address, for protocols whose requests do not name the server.
+    fn server_socket_attributes(&self, visit: &mut impl FnMut(&'static str, Value<'_>)) {
+        let (ip, port) = self.server_socket();
+        visit_ip(semconv::SERVER_ADDRESS, ip, visit);
+        if ip.is_some() {
             visit(semconv::SERVER_PORT, Value::Int(i64::from(port)));
         }
     }
@@ -248,12 +216,6 @@ impl Span<'_> {
             visit(semconv::NETWORK_TRANSPORT, Value::Str("unix"));
         }
     }
-}
-
-/// Whether a status code alone makes the span an error.
-fn is_error_status(kind: SpanKind, status_code: Option<u16>) -> bool {
-    let limit = if kind == SpanKind::Server { 500 } else { 400 };
-    status_code.is_some_and(|status_code| status_code >= limit)
 }
 
 fn visit_text(name: &'static str, text: Option<&str>, visit: &mut impl FnMut(&'static str, Value<'_>)) {
@@ -445,21 +407,5 @@ mod tests {
             network.protocol.version=1.1
             network.transport=unix",
         );
-    }
-
-    #[test]
-    fn status_by_kind_and_code() {
-        for (kind, code, error) in [
-            (SpanKind::Server, 101, false),
-            (SpanKind::Server, 404, false),
-            (SpanKind::Server, 499, false),
-            (SpanKind::Server, 500, true),
-            (SpanKind::Client, 399, false),
-            (SpanKind::Client, 400, true),
-            (SpanKind::Client, 999, true),
-        ] {
-            assert_eq!(is_error_status(kind, Some(code)), error, "{kind:?} {code}");
-        }
-        assert!(!is_error_status(SpanKind::Client, None));
     }
 }

@@ -1,0 +1,40 @@
+//! The DNS part of a request: one question and its answer.
+//!
+//! In: fields from the parser of DNS messages. Out: fields that are clean and bounded.
+
+use crate::text::Text;
+
+/// A DNS question and its answer.
+#[derive(Clone, Debug, Default)]
+pub struct DnsRequest {
+    /// Name that is asked for (`dns.question.name`), without the last dot.
+    pub question_name: Text<255>,
+    /// Addresses and names in the answer (`dns.answers`), the first few.
+    pub answers: Vec<Text<255>>,
+    /// RCODE of the answer (RFC 1035 section 4.1.1, RFC 6895 section 2.3), if there was one.
+    pub response_code: Option<u16>,
+}
+
+impl DnsRequest {
+    /// Forgets everything but the allocations.
+    pub fn clear(&mut self) {
+        // Destructured, so that a new field cannot be forgotten here.
+        let Self { question_name, answers, response_code } = self;
+        question_name.clear();
+        answers.clear();
+        *response_code = None;
+    }
+
+    /// The value of `error.type` that the answer stands for; `None` if it is no error.
+    pub fn error_type(&self) -> Option<&'static str> {
+        match self.response_code? {
+            0 => None,
+            1 => Some("FORMERR"),
+            2 => Some("SERVFAIL"),
+            3 => Some("NXDOMAIN"),
+            4 => Some("NOTIMP"),
+            5 => Some("REFUSED"),
+            _ => Some(crate::semconv::OTHER),
+        }
+    }
+}
