@@ -1,14 +1,17 @@
-//! What was typed → what it means, once, before anything starts.
+//! What was set → what it means, once, before anything starts.
 //!
-//! In: [`RunArgs`]. Out: [`Config`], one struct for each stage, or a [`UsageError`] that names the flag (exit 2).
+//! In: [`Settings`], each value of the right type and range. Out: [`Config`], one struct for each stage, or the
+//! problems that only show when settings are seen together (exit 2).
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_pipeline::route::Pattern;
+use agent_pipeline::route::{Pattern, RouteConfig};
 
-use crate::cli::{LogFormatArg, PrintArg, RunArgs};
 use crate::discovery::glob::Glob;
+use crate::settings::problem::Problems;
+use crate::settings::rows::{limits, output, routes, run, selection};
+use crate::settings::value::Settings;
 
 /// Everything that a run needs to know.
 #[derive(Debug)]
@@ -17,8 +20,10 @@ pub struct Config {
     pub selection: Selection,
     /// Where spans go.
     pub output: OutputConfig,
-    /// Route patterns, in order.
-    pub routes: Vec<Pattern>,
+    /// What is logged.
+    pub log: LogConfig,
+    /// How paths become routes.
+    pub routes: RouteConfig,
     /// How long the run lasts, where that was said.
     pub duration: Option<Duration>,
     /// Whether counters are printed while the run goes on.
@@ -60,6 +65,15 @@ pub enum Print {
     None,
 }
 
+/// What is logged on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// How.
+    pub format: LogFormat,
+    /// How much.
+    pub level: log::LevelFilter,
+}
+
 /// Format of the logs on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -82,119 +96,120 @@ pub struct Limits {
     pub max_threads: u32,
 }
 
-/// A flag whose value makes no sense.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(String);
-
-const MIN_RING_BYTES: u32 = 64 * 1024;
-const MAX_RING_BYTES: u32 = 256 * 1024 * 1024;
-const MAX_TABLE_ENTRIES: u32 = 1 << 20;
-const MAX_RUN: f64 = 100.0 * 365.0 * 86_400.0;
+/// Threads whose waits are counted, on the kernel side.
+const MAX_THREADS: u32 = 8192;
 
 impl Config {
-    /// Makes sense of `skep run`'s flags.
-    pub fn from_args(args: &RunArgs) -> Result<Self, UsageError> {
-        let selection = Selection {
-            pids: args.pid.iter().map(|&pid| parse_pid(pid)).collect::<Result<_, _>>()?,
-            ports: args.port.iter().map(|text| parse_ports(text)).collect::<Result<_, _>>()?,
-            exes: args.exe.iter().map(|text| parse_glob(text)).collect::<Result<_, _>>()?,
-        };
-        if selection.pids.is_empty() && selection.ports.is_empty() && selection.exes.is_empty() {
-            return Err(UsageError(
-                "nothing to watch: name a process with --pid, --port or --exe (e.g. `skep run --port 8080`)"
-                    .into(),
-            ));
-        }
-        for (flag, value) in
-            [("--max-connections", args.max_connections), ("--max-processes", args.max_processes)]
-        {
-            if value == 0 || value > MAX_TABLE_ENTRIES {
-                return Err(UsageError(format!(
-                    "{flag} {value}: give a number from 1 to {MAX_TABLE_ENTRIES}"
-                )));
-            }
-        }
-        Ok(Self {
-            selection,
+    /// Makes sense of the settings.
+    pub fn new(settings: &Settings) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let config = Self {
+            selection: Selection::new(settings, &mut problems),
             output: OutputConfig {
-                print: match args.print {
-                    PrintArg::Text => Print::Text,
-                    PrintArg::Json => Print::Json,
-                    PrintArg::None => Print::None,
+                print: match settings.need::<String>(&output::PRINT).as_str() {
+                    "json" => Print::Json,
+                    "none" => Print::None,
+                    _ => Print::Text,
                 },
-                summary: args.summary,
+                summary: settings.need(&output::SUMMARY),
             },
-            routes: args.route.iter().map(|text| parse_route(text)).collect::<Result<_, _>>()?,
-            duration: args.duration.map(parse_duration).transpose()?,
-            stats: args.stats,
+            log: LogConfig {
+                format: LogFormat::from_word(&settings.need::<String>(&output::LOG_FORMAT)),
+                level: settings.need::<String>(&output::LOG_LEVEL).parse().unwrap_or(log::LevelFilter::Info),
+            },
+            routes: RouteConfig {
+                patterns: parse_all(settings.list(&routes::PATTERNS), parse_route, &mut problems),
+                learn: settings.need(&routes::LEARN),
+            },
+            duration: settings.get(&run::DURATION),
+            stats: settings.need(&output::STATS),
             limits: Limits {
-                ring_bytes: parse_ring_size(&args.ring_size)?,
-                max_connections: args.max_connections,
-                max_processes: args.max_processes,
-                max_threads: 8192,
+                ring_bytes: settings.need(&limits::RING_SIZE),
+                max_connections: settings.need(&limits::MAX_CONNECTIONS),
+                max_processes: settings.need(&limits::MAX_PROCESSES),
+                max_threads: MAX_THREADS,
             },
-            btf: args.btf.clone(),
-        })
+            btf: settings.need(&limits::BTF),
+        };
+        problems.check()?;
+        Ok(config)
     }
 }
 
-impl From<LogFormatArg> for LogFormat {
-    fn from(arg: LogFormatArg) -> Self {
-        match arg {
-            LogFormatArg::Text => Self::Text,
-            LogFormatArg::Json => Self::Json,
+impl Selection {
+    fn new(settings: &Settings, problems: &mut Problems) -> Self {
+        Self {
+            pids: settings.list(&selection::PIDS),
+            ports: parse_all(settings.list(&selection::PORTS), parse_ports, problems),
+            exes: parse_all(settings.list(&selection::EXES), parse_glob, problems),
         }
     }
-}
 
-fn parse_pid(pid: u32) -> Result<u32, UsageError> {
-    match pid {
-        1..=4_194_304 => Ok(pid),
-        _ => Err(UsageError(format!("--pid {pid}: no process has this number"))),
+    /// Fails where nothing could ever be watched.
+    pub fn check(&self) -> Result<(), Problems> {
+        let mut problems = Problems::default();
+        if self.pids.is_empty() && self.ports.is_empty() && self.exes.is_empty() {
+            problems.add(
+                "nothing to watch: name a process with --pid, --port or --exe (e.g. `skep run --port 8080`), or \
+                 write rules into a file and give it with --config",
+            );
+        }
+        problems.check()
     }
 }
 
-fn parse_ports(text: &str) -> Result<(u16, u16), UsageError> {
+impl LogFormat {
+    /// From the setting's word.
+    pub fn from_word(word: &str) -> Self {
+        if word == "json" { Self::Json } else { Self::Text }
+    }
+}
+
+/// A port or a range of ports, for the table.
+pub fn check_ports(text: &str) -> Result<(), String> {
+    parse_ports(text).map(drop)
+}
+
+/// A pattern for programs, for the table.
+pub fn check_glob(text: &str) -> Result<(), String> {
+    parse_glob(text).map(drop)
+}
+
+/// A route pattern, for the table.
+pub fn check_route(text: &str) -> Result<(), String> {
+    parse_route(text).map(drop)
+}
+
+/// The table has checked each text, so problems are not expected here; they are told all the same.
+fn parse_all<T>(
+    texts: Vec<String>,
+    parse: impl Fn(&str) -> Result<T, String>,
+    problems: &mut Problems,
+) -> Vec<T> {
+    let mut parsed = Vec::with_capacity(texts.len());
+    for text in texts {
+        match parse(&text) {
+            Ok(value) => parsed.push(value),
+            Err(error) => problems.add(error),
+        }
+    }
+    parsed
+}
+
+fn parse_ports(text: &str) -> Result<(u16, u16), String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
         (Ok(first), Ok(last)) if first != 0 && first <= last => Ok((first, last)),
-        _ => Err(UsageError(format!(
-            "--port {text}: give a port from 1 to 65535, or a range such as 8000-8080"
-        ))),
+        _ => Err("give a port from 1 to 65535, or a range such as 8000-8080".into()),
     }
 }
 
-fn parse_glob(text: &str) -> Result<Glob, UsageError> {
-    Glob::new(text).map_err(|reason| UsageError(format!("--exe {text}: {reason}")))
+fn parse_glob(text: &str) -> Result<Glob, String> {
+    Glob::new(text).map_err(str::to_owned)
 }
 
-fn parse_route(text: &str) -> Result<Pattern, UsageError> {
-    text.parse().map_err(|error| UsageError(format!("--route: {error}")))
-}
-
-fn parse_duration(seconds: f64) -> Result<Duration, UsageError> {
-    if seconds > 0.0 && seconds <= MAX_RUN {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err(UsageError(format!("--duration {seconds}: give a number of seconds above 0")))
-    }
-}
-
-fn parse_ring_size(text: &str) -> Result<u32, UsageError> {
-    let error =
-        || UsageError(format!("--ring-size {text}: give a power of two from 64K to 256M, such as 4M"));
-    let (digits, unit) = match text.as_bytes().last() {
-        Some(b'K' | b'k') => (&text[..text.len() - 1], 1024),
-        Some(b'M' | b'm') => (&text[..text.len() - 1], 1024 * 1024),
-        _ => (text, 1),
-    };
-    let bytes = digits.parse::<u32>().ok().and_then(|n| n.checked_mul(unit)).ok_or_else(error)?;
-    if bytes.is_power_of_two() && (MIN_RING_BYTES..=MAX_RING_BYTES).contains(&bytes) {
-        Ok(bytes)
-    } else {
-        Err(error())
-    }
+fn parse_route(text: &str) -> Result<Pattern, String> {
+    text.parse().map_err(|error: agent_pipeline::route::PatternError| error.to_string())
 }
 
 #[cfg(test)]
@@ -203,11 +218,14 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
+    use crate::settings::load::load;
 
-    fn config(line: &str) -> Result<Config, UsageError> {
+    fn config(line: &str) -> Result<Config, Problems> {
         let cli = Cli::try_parse_from(line.split(' ')).expect("clap accepts the line");
-        let Command::Run(args) = cli.command else { panic!("not a run") };
-        Config::from_args(&args)
+        let Command::Run(flags) = cli.command else { panic!("not a run") };
+        let config = Config::new(&load(&flags, &|_| None)?.0)?;
+        config.selection.check()?;
+        Ok(config)
     }
 
     #[test]
@@ -250,6 +268,7 @@ mod tests {
     #[test]
     fn routes_begin_with_a_slash() {
         assert!(config("skep run --pid 1 --route users").is_err());
-        assert_eq!(config("skep run --pid 1 --route /users/{id}").unwrap().routes[0].route(), "/users/{id}");
+        let config = config("skep run --pid 1 --route /users/{id}").unwrap();
+        assert_eq!(config.routes.patterns[0].route(), "/users/{id}");
     }
 }

@@ -13,6 +13,7 @@ pub mod logging;
 pub mod notify;
 pub mod output;
 pub mod probe;
+pub mod settings;
 pub mod shell;
 pub mod stats;
 pub mod wake;
@@ -21,7 +22,6 @@ use std::time::{Duration, Instant};
 
 use agent_common::counters::Counter;
 use agent_pipeline::Pipeline;
-use agent_pipeline::route::RouteConfig;
 use anyhow::Context;
 
 use crate::clock::Clock;
@@ -74,7 +74,7 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     let live = started.elapsed();
 
     let mut pipeline = Pipeline::new(agent_pipeline::Config {
-        routes: RouteConfig { patterns: config.routes, learn: true },
+        routes: config.routes,
         seed: random_seed()?,
         max_connections: config.limits.max_connections as usize * 2,
         ..agent_pipeline::Config::default()

@@ -4,19 +4,19 @@ use std::io::Write;
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Log, Metadata, Record};
 
-use crate::config::LogFormat;
+use crate::config::{LogConfig, LogFormat};
 use crate::output::json::write_string;
 
 struct Logger(LogFormat);
 
-/// Sets the logger; a second call changes nothing.
-pub fn start(format: LogFormat) {
+/// Sets the logger; a second call changes only the level.
+pub fn start(config: LogConfig) {
     static LOGGER: OnceLock<Logger> = OnceLock::new();
-    if log::set_logger(LOGGER.get_or_init(|| Logger(format))).is_ok() {
-        log::set_max_level(LevelFilter::Info);
-    }
+    // An error says that there is one already.
+    let _ = log::set_logger(LOGGER.get_or_init(|| Logger(config.format)));
+    log::set_max_level(config.level);
 }
 
 impl Log for Logger {

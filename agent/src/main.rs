@@ -5,20 +5,30 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{CommandFactory, Parser};
-use skep::cli::{Cli, Command, LogFormatArg, RunArgs};
-use skep::config::Config;
+use skep::cli::{Cli, Command, ConfigCommand};
+use skep::config::{Config, LogConfig, LogFormat};
+use skep::settings::flags::Flags;
+use skep::settings::load::{self, environment};
+use skep::settings::problem::Problems;
+use skep::settings::rows::output::LOG_FORMAT;
+use skep::settings::rows::run::CONFIG;
+use skep::settings::value::{Settings, Value};
+use skep::settings::{docs, print, schema};
 use skep::{check, logging};
+
+const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let started = Instant::now();
     match Cli::parse().command {
-        Command::Run(args) => run(&args, started),
+        Command::Run(flags) => run(&flags, started),
         Command::Check => {
-            logging::start(LogFormatArg::Text.into());
+            logging::start(LogConfig { format: LogFormat::Text, level: log::LevelFilter::Info });
             let report = check::check();
             print(report.text.as_bytes());
             if report.can_run { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        Command::Config { command } => config(command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "skep", &mut script);
@@ -28,15 +38,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &RunArgs, started: Instant) -> ExitCode {
-    logging::start(args.log_format.into());
-    let config = match Config::from_args(args) {
-        Ok(config) => config,
-        Err(error) => {
-            log::error!("{error}");
-            return ExitCode::from(2);
-        }
-    };
+fn run(flags: &Flags, started: Instant) -> ExitCode {
+    let config = settings(flags)
+        .and_then(|(_, config)| config.selection.check().map(|()| config))
+        .map_err(|problems| tell(&problems));
+    let Ok(config) = config else { return ExitCode::from(BAD_USAGE) };
     match skep::run(config, started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -44,6 +50,66 @@ fn run(args: &RunArgs, started: Instant) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn config(command: ConfigCommand) -> ExitCode {
+    let settings = match command {
+        ConfigCommand::Schema => {
+            print(schema::schema().as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        ConfigCommand::Docs => {
+            print(docs::page().as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        ConfigCommand::Print(flags) => settings(&flags).map(|(settings, _)| print::print(&settings)),
+        ConfigCommand::Check { file, mut flags } => {
+            if let Some(file) = file {
+                flags.set(&CONFIG, file);
+            }
+            settings(&flags).map(|_| "no problems\n".to_owned())
+        }
+    };
+    match settings {
+        Ok(text) => {
+            print(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            tell(&problems);
+            ExitCode::from(BAD_USAGE)
+        }
+    }
+}
+
+/// Reads all sources and starts logging as they say; also where they are wrong, so that this can be told.
+fn settings(flags: &Flags) -> Result<(Settings, Config), Problems> {
+    let loaded = load::load(flags, &environment).and_then(|(settings, warnings)| {
+        let config = Config::new(&settings)?;
+        Ok((settings, warnings, config))
+    });
+    match loaded {
+        Ok((settings, warnings, config)) => {
+            logging::start(config.log);
+            let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+            for warning in warnings.into_iter().chain(load::misspelt_variables(names)) {
+                log::warn!("{warning}");
+            }
+            Ok((settings, config))
+        }
+        Err(problems) => {
+            let format = match load::early(&LOG_FORMAT, flags, &environment) {
+                Some(Value::Text(word)) => LogFormat::from_word(&word),
+                _ => LogFormat::Text,
+            };
+            logging::start(LogConfig { format, level: log::LevelFilter::Info });
+            Err(problems)
+        }
+    }
+}
+
+fn tell(problems: &Problems) {
+    problems.lines().iter().for_each(|line| log::error!("{line}"));
 }
 
 /// The error and its causes; a cause that the text before it already tells is left out.

@@ -1,0 +1,26 @@
+//! The table: one file for each section, in the order in which help and pages show them.
+
+pub mod limits;
+pub mod output;
+pub mod routes;
+pub mod run;
+pub mod selection;
+
+use super::Section;
+
+/// All sections.
+pub static SECTIONS: &[Section] = &[
+    Section {
+        heading: "Selection",
+        about: "A process that matches any of these is watched, and so are its children.",
+        rows: selection::ROWS,
+    },
+    Section { heading: "Output", about: "", rows: output::ROWS },
+    Section { heading: "Run", about: "", rows: run::ROWS },
+    Section {
+        heading: "Routes",
+        about: "How paths become routes is told in [routes.md](routes.md).",
+        rows: routes::ROWS,
+    },
+    Section { heading: "Limits", about: "Sizes of the kernel side's tables.", rows: limits::ROWS },
+];
