@@ -20,6 +20,7 @@ mod setup;
 mod steps;
 mod targets;
 mod test;
+mod vm;
 
 #[derive(Parser)]
 #[command(
@@ -59,11 +60,35 @@ enum Verb {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// One command in a virtual machine with a stock kernel (emulated: minutes, not seconds)
+    Vm(VmArguments),
     /// Benchmarks that print a table
     Bench {
         #[command(subcommand)]
         bench: bench::Bench,
     },
+}
+
+#[derive(clap::Args)]
+struct VmArguments {
+    /// 5.10, 6.1, 6.12 or newest
+    #[arg(long, default_value = "6.12")]
+    kernel: String,
+    /// Processors
+    #[arg(long, default_value_t = 2)]
+    cpus: u32,
+    /// Memory, as QEMU wants it
+    #[arg(long, default_value = "4G")]
+    memory: String,
+    /// Seconds after which the machine is ended
+    #[arg(long, default_value_t = 600)]
+    timeout: u64,
+    /// More words for the kernel's command line, e.g. lockdown=integrity
+    #[arg(long, default_value = "")]
+    append: String,
+    /// What to run, as root, in the present folder
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -85,6 +110,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Check => return Ok(check::run(&root)),
         Verb::Demo { seconds } => demo::run(&root, seconds)?,
         Verb::Fuzz { seconds } => return Ok(fuzz::run(&root, seconds)),
+        Verb::Vm(arguments) => return vm::run(&root, &arguments),
         Verb::Bench { bench } => bench::run(&root, &bench)?,
         Verb::Test { full } => return Ok(test::run(&root, full)),
     }
