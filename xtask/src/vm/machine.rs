@@ -155,13 +155,8 @@ impl Machine<'_> {
             qemu.arg("-device").arg(format!("virtio-9p-pci,fsdev=f{number},mount_tag={tag}"));
         }
         qemu.stdin(Stdio::null()).stdout(Stdio::piped());
-        // SAFETY: prctl may be called between fork and exec; a machine must not outlive who waits for it.
-        unsafe {
-            qemu.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
+        // SAFETY: the function may be called between fork and exec.
+        unsafe { qemu.pre_exec(die_with_parent) };
         Ok(qemu)
     }
 
@@ -209,6 +204,13 @@ impl Machine<'_> {
         }
         Ok(paths)
     }
+}
+
+/// A machine must not outlive who waits for it.
+fn die_with_parent() -> std::io::Result<()> {
+    // SAFETY: no memory is passed.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    Ok(())
 }
 
 /// A folder of one run, removed with it.
