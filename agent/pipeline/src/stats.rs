@@ -39,6 +39,14 @@ drops! {
     LostTurns = "stream", "lost_turns";
     /// A connection's opening bytes grew beyond what is held to tell its protocol.
     OpeningTooLong = "protocol", "opening_too_long";
+    /// A turn that does not begin with a message, after messages were lost.
+    FramesMidStream = "frames", "mid_stream";
+    /// Where messages begin was lost in a gap.
+    FramesGap = "frames", "gap";
+    /// Where messages begin was lost because a header was not copied.
+    FramesHole = "frames", "hole";
+    /// Where messages begin was lost because a header is not valid.
+    FramesInvalid = "frames", "invalid";
     /// A message whose beginning was missed.
     MidStream = "http1", "mid_stream";
     /// A request whose answer, or an answer whose request, was lost in a gap.
