@@ -5,6 +5,7 @@
 //! (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`) comes before anything that is derived.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use agent_pipeline::semconv;
 
@@ -12,6 +13,7 @@ use super::container;
 use super::language::Language;
 use super::procfs;
 use super::program::{self, Surroundings, file_name};
+use crate::export::otlp::encode::resource_message;
 use crate::output::json::write_string;
 
 /// The attributes of one process image.
@@ -23,6 +25,8 @@ pub struct Resource {
     pub attributes: Vec<(Cow<'static, str>, ResourceValue)>,
     /// The attributes as a JSON object.
     pub json: Vec<u8>,
+    /// The attributes as an OTLP `Resource` message.
+    pub protobuf: Arc<[u8]>,
 }
 
 /// A resource attribute's value.
@@ -156,7 +160,9 @@ impl Resource {
             }
         }
         let json = to_json(&attributes);
-        Self { service_name, attributes, json }
+        let pairs = attributes.iter().map(|(name, value)| (name.as_ref(), value));
+        let protobuf = resource_message(pairs).into();
+        Self { service_name, attributes, json, protobuf }
     }
 }
 
@@ -209,7 +215,8 @@ fn parse_attributes(text: &[u8]) -> Option<Vec<(String, String)>> {
         .collect()
 }
 
-fn percent_decode(text: &[u8]) -> Option<String> {
+/// Percent-decoded text, if it is UTF-8 then.
+pub(crate) fn percent_decode(text: &[u8]) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, tail)) = rest.split_first() {

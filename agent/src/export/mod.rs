@@ -1,0 +1,3 @@
+//! What leaves the host. Nothing does unless an endpoint is configured.
+
+pub mod otlp;
