@@ -11,6 +11,7 @@ pub mod db_request;
 pub mod dns_request;
 pub mod http_request;
 pub mod id;
+pub mod metrics;
 pub mod redact;
 pub mod request;
 pub mod route;
@@ -38,7 +39,7 @@ use agent_common::event::FLAG_RESET;
 use crate::connection::{Connection, Connections};
 use crate::event::{Closed, Data, Direction, Eof, Event, Failed};
 use crate::exits::Exits;
-use crate::request::ErrorType;
+use crate::request::{ErrorType, Request};
 use crate::route::RouteConfig;
 
 use crate::span::Span;
@@ -238,6 +239,11 @@ impl Pipeline {
     /// Counters.
     pub fn stats(&self) -> &Stats {
         &self.state.stats
+    }
+
+    /// Shows every request that is under way.
+    pub fn visit_open(&self, visit: &mut dyn FnMut(&Request)) {
+        self.state.open.under_way().for_each(visit);
     }
 
     /// What is held right now.

@@ -35,6 +35,8 @@ pub(crate) struct Open {
     pub(crate) is_head: bool,
     /// CONNECT: a successful answer ends HTTP.
     pub(crate) is_connect: bool,
+    /// It is over, and only its span waits.
+    pub(crate) finished: bool,
     next: Slot,
 }
 
@@ -111,17 +113,25 @@ impl OpenRequests {
             truncated,
             is_head,
             is_connect,
+            finished,
             next,
         } = &mut self.slots[slot as usize];
         request.clear();
         *identity = Identity::default();
         *offset = 0;
         (*asked, *answered, *may_switch, *expects_continue) = (false, false, false, false);
-        (*truncated, *is_head, *is_connect) = (false, false, false);
+        (*truncated, *is_head, *is_connect, *finished) = (false, false, false, false);
         let free = &mut self.free[request.operation.kind() as usize];
         *next = *free;
         *free = slot;
         self.taken -= 1;
+    }
+
+    /// Those that are under way: begun and not finished.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = &Request> {
+        // A slot that nobody uses has no span id.
+        let under_way = |open: &&Open| open.identity.span_id != [0; 8] && !open.finished;
+        self.slots.iter().filter(under_way).map(|open| &open.request)
     }
 
     /// How many are taken.

@@ -23,14 +23,14 @@ pub enum Stability {
 
 /// Declares the names once: constant, name and stability stay side by side.
 macro_rules! names {
-    ($($constant:ident = $name:literal, $stability:ident;)*) => {
+    ($all:ident: $($constant:ident = $name:literal, $stability:ident;)*) => {
         $(#[doc = concat!("`", $name, "` (", stringify!($stability), ")")] pub const $constant: &str = $name;)*
-        /// All names with their stability, in the order of the table.
-        pub const NAMES: &[(&str, Stability)] = &[$(($name, Stability::$stability),)*];
+        /// All names of this table with their stability, in its order.
+        pub const $all: &[(&str, Stability)] = &[$(($name, Stability::$stability),)*];
     };
 }
 
-names! {
+names! { NAMES:
     // Spans: HTTP.
     HTTP_REQUEST_METHOD = "http.request.method", Stable;
     HTTP_REQUEST_METHOD_ORIGINAL = "http.request.method_original", Stable;
@@ -81,7 +81,57 @@ names! {
     PROCESS_VPID = "process.vpid", Development;
     PROCESS_EXECUTABLE_NAME = "process.executable.name", Development;
     CONTAINER_ID = "container.id", ReleaseCandidate;
+    // Metrics only.
+    OTEL_METRIC_OVERFLOW = "otel.metric.overflow", Stable;
+    CPU_MODE = "cpu.mode", Development;
+    NETWORK_IO_DIRECTION = "network.io.direction", Development;
 }
+
+names! { METRICS:
+    HTTP_SERVER_REQUEST_DURATION = "http.server.request.duration", Stable;
+    HTTP_SERVER_REQUEST_BODY_SIZE = "http.server.request.body.size", Development;
+    HTTP_SERVER_RESPONSE_BODY_SIZE = "http.server.response.body.size", Development;
+    HTTP_SERVER_ACTIVE_REQUESTS = "http.server.active_requests", Development;
+    HTTP_CLIENT_REQUEST_DURATION = "http.client.request.duration", Stable;
+    HTTP_CLIENT_REQUEST_BODY_SIZE = "http.client.request.body.size", Development;
+    HTTP_CLIENT_RESPONSE_BODY_SIZE = "http.client.response.body.size", Development;
+    DB_CLIENT_OPERATION_DURATION = "db.client.operation.duration", Stable;
+    DNS_LOOKUP_DURATION = "dns.lookup.duration", Development;
+    PROCESS_CPU_TIME = "process.cpu.time", Development;
+    PROCESS_MEMORY_USAGE = "process.memory.usage", Development;
+    PROCESS_MEMORY_VIRTUAL = "process.memory.virtual", Development;
+    PROCESS_UNIX_FILE_DESCRIPTOR_COUNT = "process.unix.file_descriptor.count", Development;
+    PROCESS_NETWORK_IO = "process.network.io", Development;
+}
+
+// Not OpenTelemetry's: the names of the metrics generator of Grafana Tempo and of its labels, for dashboards that
+// expect them.
+/// Duration of spans.
+pub const TEMPO_LATENCY: &str = "traces_spanmetrics_latency";
+/// Spans.
+pub const TEMPO_CALLS: &str = "traces_spanmetrics_calls_total";
+/// Requests between two services.
+pub const TEMPO_EDGE_TOTAL: &str = "traces_service_graph_request_total";
+/// Those of them that failed.
+pub const TEMPO_EDGE_FAILED: &str = "traces_service_graph_request_failed_total";
+/// Their duration, seen by the server.
+pub const TEMPO_EDGE_SERVER: &str = "traces_service_graph_request_server_seconds";
+/// Their duration, seen by the client.
+pub const TEMPO_EDGE_CLIENT: &str = "traces_service_graph_request_client_seconds";
+/// Label: `service.name`.
+pub const TEMPO_SERVICE: &str = "service";
+/// Label: name of the span.
+pub const TEMPO_SPAN_NAME: &str = "span_name";
+/// Label: kind of the span, as OTLP spells it.
+pub const TEMPO_SPAN_KIND: &str = "span_kind";
+/// Label: status of the span, as OTLP spells it.
+pub const TEMPO_STATUS_CODE: &str = "status_code";
+/// Label: who asks.
+pub const TEMPO_CLIENT: &str = "client";
+/// Label: who answers.
+pub const TEMPO_SERVER: &str = "server";
+/// Label: what the edge is, if not a request between two services that are both seen.
+pub const TEMPO_CONNECTION_TYPE: &str = "connection_type";
 
 /// `http.request.method` of a method that is not known; also `error.type` of an error that has no name.
 pub const OTHER: &str = "_OTHER";
@@ -98,10 +148,12 @@ mod tests {
 
     #[test]
     fn names_are_spelled_once_and_well_formed() {
-        for (index, (name, stability)) in NAMES.iter().enumerate() {
-            assert!(name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_' | b'.')), "{name}");
-            assert!(!NAMES[..index].iter().any(|(other, _)| other == name), "{name} twice");
-            assert_eq!(name.starts_with("skep."), *stability == Stability::Skep, "{name}");
+        for names in [NAMES, METRICS] {
+            for (index, (name, stability)) in names.iter().enumerate() {
+                assert!(name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_' | b'.')), "{name}");
+                assert!(!names[..index].iter().any(|(other, _)| other == name), "{name} twice");
+                assert_eq!(name.starts_with("skep."), *stability == Stability::Skep, "{name}");
+            }
         }
     }
 
@@ -110,6 +162,10 @@ mod tests {
         let page = include_str!("../../../docs/semconv.md");
         for (name, _) in NAMES {
             assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/semconv.md");
+        }
+        let page = include_str!("../../../docs/metrics.md");
+        for (name, _) in METRICS {
+            assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/metrics.md");
         }
     }
 }

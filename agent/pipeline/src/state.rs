@@ -51,6 +51,7 @@ impl State {
     #[inline]
     pub(crate) fn finish(&mut self, slot: Slot, sink: &mut impl Sink) {
         let open = self.open.get_mut(slot);
+        open.finished = true;
         open.request.end_ktime_ns = open.request.end_ktime_ns.max(open.request.start_ktime_ns);
         open.request.complete(&mut self.router);
         self.context.answered(slot, &mut self.open);

@@ -11,6 +11,8 @@ mod http;
 use std::fmt;
 use std::net::IpAddr;
 
+use agent_common::conn::SockAddr;
+
 use crate::address::{IpText, decimal, socket_ip};
 use crate::request::{Operation, Request, SpanKind};
 use crate::semconv;
@@ -116,6 +118,13 @@ pub struct SpanName<'a> {
     object: Option<&'a str>,
 }
 
+impl<'a> SpanName<'a> {
+    /// Its one or two words.
+    pub(crate) fn parts(self) -> (&'a str, Option<&'a str>) {
+        (self.verb, self.object)
+    }
+}
+
 impl fmt::Display for SpanName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.verb)?;
@@ -189,10 +198,15 @@ impl Span<'_> {
         visit_text(semconv::ERROR_TYPE, self.error_type(&mut [0; 5]), visit);
     }
 
+    /// The socket address of the end that serves.
+    pub(crate) fn server_end(&self) -> &SockAddr {
+        let tuple = &self.request.tuple;
+        if self.kind() == SpanKind::Server { &tuple.local } else { &tuple.peer }
+    }
+
     /// The end that serves, as its socket address says.
     fn server_socket(&self) -> (Option<IpAddr>, u16) {
-        let tuple = &self.request.tuple;
-        let end = if self.kind() == SpanKind::Server { &tuple.local } else { &tuple.peer };
+        let end = self.server_end();
         (socket_ip(end), end.port)
     }
 
