@@ -284,6 +284,7 @@ fn same_target(one: &Request, other: &Request) -> bool {
             one.system == other.system && one.operation_name == other.operation_name
         }
         (Operation::Dns(one), Operation::Dns(other)) => one.question_name == other.question_name,
+        (Operation::Rpc(one), Operation::Rpc(other)) => one.method == other.method,
         _ => false,
     }
 }

@@ -50,6 +50,8 @@ pub struct HttpRequest {
     pub route: Text<256>,
     /// Absolute URL, redacted, on clients.
     pub url_full: Text<8192>,
+    /// Headers that were sent before the connection was seen are missing (HTTP/2).
+    pub headers_incomplete: bool,
 }
 
 /// What proxies say of the request that they were sent: `Forwarded`, else the `X-Forwarded-…` headers.
@@ -161,6 +163,7 @@ impl HttpRequest {
             forwarded,
             route,
             url_full,
+            headers_incomplete,
         } = self;
         *method = Method::default();
         method_original.clear();
@@ -179,6 +182,7 @@ impl HttpRequest {
         (*client, *scheme, *standard) = (None, None, false);
         route.clear();
         url_full.clear();
+        *headers_incomplete = false;
     }
 
     /// Sets the method; case-sensitive, as RFC 9110 has it.
@@ -279,6 +283,9 @@ impl HttpRequest {
     pub(crate) fn build_url_full(&mut self, peer: &SockAddr) {
         let url = &mut self.url_full;
         url.clear();
+        if self.headers_incomplete && self.path.is_empty() {
+            return;
+        }
         let mut address = IpText::default();
         let (host, port) = match self.authority.host.get() {
             Some(host) => (host, self.authority.port),

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod redact;
 pub mod request;
 pub mod route;
+pub mod rpc_request;
 pub mod semconv;
 pub mod span;
 pub mod stats;

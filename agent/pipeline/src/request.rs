@@ -10,6 +10,7 @@ use crate::db_request::DbRequest;
 use crate::dns_request::DnsRequest;
 use crate::http_request::HttpRequest;
 use crate::route::Router;
+use crate::rpc_request::RpcRequest;
 use crate::trace_context::{TraceContext, TraceHeaders};
 
 /// The kernel's `AF_UNIX`.
@@ -65,6 +66,8 @@ pub enum Operation {
     Db(DbRequest),
     /// A look-up of a name.
     Dns(DnsRequest),
+    /// A remote procedure call.
+    Rpc(RpcRequest),
 }
 
 /// Kind of a request, without its content.
@@ -76,11 +79,13 @@ pub enum OperationKind {
     Db,
     /// [`Operation::Dns`]
     Dns,
+    /// [`Operation::Rpc`]
+    Rpc,
 }
 
 impl OperationKind {
     /// How many there are.
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 4;
 
     /// An empty operation of this kind; allocates nothing.
     pub fn empty(self) -> Operation {
@@ -88,6 +93,7 @@ impl OperationKind {
             Self::Http => Operation::Http(HttpRequest::default()),
             Self::Db => Operation::Db(DbRequest::default()),
             Self::Dns => Operation::Dns(DnsRequest::default()),
+            Self::Rpc => Operation::Rpc(RpcRequest::default()),
         }
     }
 }
@@ -100,6 +106,7 @@ impl Operation {
             Self::Http(_) => OperationKind::Http,
             Self::Db(_) => OperationKind::Db,
             Self::Dns(_) => OperationKind::Dns,
+            Self::Rpc(_) => OperationKind::Rpc,
         }
     }
 
@@ -110,6 +117,7 @@ impl Operation {
             Self::Http(http) => http.clear(),
             Self::Db(db) => db.clear(),
             Self::Dns(dns) => dns.clear(),
+            Self::Rpc(rpc) => rpc.clear(),
         }
     }
 }
@@ -121,7 +129,7 @@ pub enum ErrorType {
     ConnectionReset,
     /// The peer closed before the exchange was complete.
     ConnectionClosed,
-    /// This process closed before the exchange was complete.
+    /// This process closed before the exchange was complete, or one end cancelled it.
     Canceled,
     /// The kernel gave up waiting for the peer (ETIMEDOUT).
     Timeout,
@@ -129,6 +137,8 @@ pub enum ErrorType {
     ProcessExit,
     /// The peer's answer is not what the protocol allows.
     InvalidResponse,
+    /// One end gave the stream up before the exchange was complete (RST_STREAM), for another reason than CANCEL.
+    StreamReset(StreamError),
     /// Something else.
     Other,
 }
@@ -143,6 +153,7 @@ impl ErrorType {
             Self::Timeout => "timeout",
             Self::ProcessExit => "process_exit",
             Self::InvalidResponse => "invalid_response",
+            Self::StreamReset(error) => error.as_str(),
             Self::Other => crate::semconv::OTHER,
         }
     }
@@ -152,10 +163,11 @@ impl ErrorType {
         match self {
             Self::ConnectionReset => "connection reset by the peer",
             Self::ConnectionClosed => "connection closed by the peer before the end",
-            Self::Canceled => "connection closed by this process before the end",
+            Self::Canceled => "given up before the end",
             Self::Timeout => "the peer did not answer in time",
             Self::ProcessExit => "this process ended before the end",
             Self::InvalidResponse => "the answer is not valid",
+            Self::StreamReset(_) => "the stream was reset before the end",
             Self::Other => "the connection failed",
         }
     }
@@ -167,6 +179,33 @@ impl ErrorType {
             110 => Self::Timeout,                    // ETIMEDOUT
             _ => Self::Other,
         }
+    }
+}
+
+/// Why a stream was given up: the error codes of HTTP/2 (RFC 9113, 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamError(pub u8);
+
+impl StreamError {
+    /// A name of low cardinality.
+    pub fn as_str(self) -> &'static str {
+        const NAMES: [&str; 14] = [
+            "no_error",
+            "protocol_error",
+            "internal_error",
+            "flow_control_error",
+            "settings_timeout",
+            "stream_closed",
+            "frame_size_error",
+            "refused_stream",
+            "canceled",
+            "compression_error",
+            "connect_error",
+            "enhance_your_calm",
+            "inadequate_security",
+            "http_1_1_required",
+        ];
+        NAMES.get(usize::from(self.0)).copied().unwrap_or(crate::semconv::OTHER)
     }
 }
 
@@ -239,6 +278,16 @@ impl Request {
         }
     }
 
+    /// The RPC part; makes the request a remote procedure call if it is none.
+    #[inline]
+    pub fn rpc_mut(&mut self) -> &mut RpcRequest {
+        self.make(OperationKind::Rpc);
+        match &mut self.operation {
+            Operation::Rpc(rpc) => rpc,
+            _ => unreachable!("made a remote procedure call just above"),
+        }
+    }
+
     /// Takes note of one request header (HTTP/1 header line, HTTP/2 field). Headers that no span needs cost a
     /// look at their first byte and length.
     #[inline]
@@ -260,7 +309,7 @@ impl Request {
         match (&mut self.operation, self.kind) {
             (Operation::Http(http), SpanKind::Server) => http.find_route(scope, router),
             (Operation::Http(http), _) => http.build_url_full(&self.tuple.peer),
-            (Operation::Db(_) | Operation::Dns(_), _) => {}
+            (Operation::Db(_) | Operation::Dns(_) | Operation::Rpc(_), _) => {}
         }
     }
 

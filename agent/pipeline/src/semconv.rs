@@ -51,6 +51,17 @@ names! { NAMES:
     // Spans: DNS.
     DNS_QUESTION_NAME = "dns.question.name", Development;
     DNS_ANSWERS = "dns.answers", Development;
+    // Spans: RPC.
+    RPC_SYSTEM_NAME = "rpc.system.name", ReleaseCandidate;
+    RPC_METHOD = "rpc.method", ReleaseCandidate;
+    RPC_METHOD_ORIGINAL = "rpc.method_original", ReleaseCandidate;
+    RPC_RESPONSE_STATUS_CODE = "rpc.response.status_code", ReleaseCandidate;
+    SKEP_RPC_REQUEST_MESSAGES = "skep.rpc.request.messages", Skep;
+    SKEP_RPC_REQUEST_SIZE = "skep.rpc.request.size", Skep;
+    SKEP_RPC_REQUEST_COMPRESSION = "skep.rpc.request.compression", Skep;
+    SKEP_RPC_RESPONSE_MESSAGES = "skep.rpc.response.messages", Skep;
+    SKEP_RPC_RESPONSE_SIZE = "skep.rpc.response.size", Skep;
+    SKEP_RPC_RESPONSE_COMPRESSION = "skep.rpc.response.compression", Skep;
     // Spans: all protocols.
     ERROR_TYPE = "error.type", Stable;
     URL_FULL = "url.full", Stable;
@@ -65,6 +76,7 @@ names! { NAMES:
     NETWORK_PROTOCOL_VERSION = "network.protocol.version", Stable;
     NETWORK_TRANSPORT = "network.transport", Stable;
     USER_AGENT_ORIGINAL = "user_agent.original", Stable;
+    SKEP_HEADERS_INCOMPLETE = "skep.headers.incomplete", Skep;
     SKEP_PARENT_RULE = "skep.parent.rule", Skep;
     // Resource.
     SERVICE_NAME = "service.name", Stable;

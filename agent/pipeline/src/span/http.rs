@@ -29,7 +29,7 @@ pub(super) fn attributes(
     let kind = span.kind();
     visit(semconv::HTTP_REQUEST_METHOD, Value::Str(http.method.as_str()));
     if http.method == Method::Other {
-        visit(semconv::HTTP_REQUEST_METHOD_ORIGINAL, Value::Str(http.method_original.as_str()));
+        visit_text(semconv::HTTP_REQUEST_METHOD_ORIGINAL, http.method_original.get(), visit);
     }
     if let Some(status_code) = http.status_code {
         visit(semconv::HTTP_RESPONSE_STATUS_CODE, Value::Int(i64::from(status_code)));
@@ -61,6 +61,9 @@ pub(super) fn attributes(
     visit_text(semconv::USER_AGENT_ORIGINAL, http.user_agent.get(), visit);
     visit_size(semconv::HTTP_REQUEST_BODY_SIZE, http.request_body_size, visit);
     visit_size(semconv::HTTP_RESPONSE_BODY_SIZE, http.response_body_size, visit);
+    if http.headers_incomplete {
+        visit(semconv::SKEP_HEADERS_INCOMPLETE, Value::Bool(true));
+    }
 }
 
 /// The server as the client named it, else the socket that it listens on.

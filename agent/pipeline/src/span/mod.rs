@@ -7,6 +7,7 @@
 mod db;
 mod dns;
 mod http;
+mod rpc;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -148,6 +149,7 @@ impl Span<'_> {
             Operation::Http(http) => http::name(self.kind(), http),
             Operation::Db(db) => db::name(db),
             Operation::Dns(dns) => dns::name(dns),
+            Operation::Rpc(rpc) => rpc::name(self.kind(), rpc),
         }
     }
 
@@ -176,6 +178,7 @@ impl Span<'_> {
             Operation::Http(http) => http::attributes(self, http, visit),
             Operation::Db(db) => db::attributes(self, db, visit),
             Operation::Dns(dns) => dns::attributes(self, dns, visit),
+            Operation::Rpc(rpc) => rpc::attributes(self, rpc, visit),
         }
         self.network_attributes(visit);
     }
@@ -191,6 +194,7 @@ impl Span<'_> {
             Operation::Http(http) => http::error_status(self.kind(), http).map(|code| decimal(code, buffer)),
             Operation::Db(db) => db.response_status_code.get(),
             Operation::Dns(dns) => dns.error_type(),
+            Operation::Rpc(rpc) => rpc::error_status(self.kind(), rpc),
         }
     }
 
