@@ -12,8 +12,15 @@ use crate::setup;
 use crate::steps::Steps;
 
 /// Workspaces beside the root's, where they exist.
-const OTHER_WORKSPACES: [&str; 3] =
-    ["agent-ebpf/Cargo.toml", "agent/pipeline/fuzz/Cargo.toml", "apps/targets/rust/Cargo.toml"];
+const OTHER_WORKSPACES: [&str; 4] = [
+    "agent-ebpf/Cargo.toml",
+    "agent/pipeline/fuzz/Cargo.toml",
+    "apps/Cargo.toml",
+    "apps/targets/rust/Cargo.toml",
+];
+
+/// The demo's services.
+pub(crate) const SERVICES: &str = "apps/Cargo.toml";
 
 pub(crate) fn run(root: &Path) -> ExitCode {
     let mut steps = Steps::new();
@@ -26,13 +33,24 @@ pub(crate) fn check(root: &Path, steps: &mut Steps) {
     steps.program("check: format", cargo(root).args(["fmt", "--all", "--check"]));
     for manifest in OTHER_WORKSPACES.iter().filter(|manifest| root.join(manifest).is_file()) {
         let mut format = cargo(root);
-        format.args(["fmt", "--check", "--manifest-path", manifest]);
+        format.args(["fmt", "--all", "--check", "--manifest-path", manifest]);
         steps.program(&format!("check: format of {manifest}"), &mut format);
     }
     let mut clippy = cargo(root);
     clippy.args(["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     steps.program("check: clippy", &mut clippy);
     steps.action("check: kernel side", || kernel_side(root));
+    let mut clippy = cargo(root);
+    clippy.args([
+        "clippy",
+        "--quiet",
+        "--locked",
+        "--manifest-path",
+        SERVICES,
+        "--workspace",
+        "--all-targets",
+    ]);
+    steps.program("check: clippy of the demo's services", clippy.args(["--", "-D", "warnings"]));
 
     for manifest in ["Cargo.toml", "agent-ebpf/Cargo.toml"] {
         let mut deny = deny(root, manifest);

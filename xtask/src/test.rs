@@ -27,6 +27,17 @@ pub(crate) fn run(root: &Path, full: bool) -> ExitCode {
     let mut tests = cargo(root);
     steps.tests("tests", tests.args(["test", "--quiet", "--locked", "--workspace", "--no-fail-fast"]));
 
+    let mut services = cargo(root);
+    services.args(["test", "--quiet", "--locked", "--manifest-path", check::SERVICES, "--workspace"]);
+    steps.tests("tests of the demo's services", services.arg("--no-fail-fast"));
+    if setup::on_path("go") {
+        let mut go = Command::new("go");
+        go.current_dir(root.join("apps/golang-app")).env("GOTOOLCHAIN", "local").args(["test", "./..."]);
+        steps.program("tests of golang-app", &mut go);
+    } else {
+        steps.skip("tests of golang-app", "there is no Go");
+    }
+
     let budget = if full { Budget::Seconds(120) } else { Budget::Runs(200_000) };
     fuzz::fuzz(root, budget, &mut steps);
 

@@ -1,0 +1,3 @@
+module golang-app
+
+go 1.22
