@@ -52,6 +52,9 @@ pub(crate) fn run(root: &Path, full: bool) -> ExitCode {
             steps.fail("ground truth", "there is no agent to test");
         }
     }
+    if kernel_side && built {
+        protocols(root, full, &mut steps);
+    }
     steps.finish()
 }
 
@@ -65,6 +68,31 @@ fn ground_truth(root: &Path, round: u32, steps: &mut Steps) {
     tests.args(["test", "--quiet", "--locked", "--release", "--package", "skep", "--test", "ground_truth"]);
     run_as_root(&mut tests);
     steps.tests(&name, &mut tests);
+}
+
+/// Databases, HTTP/2, gRPC, DNS: real servers and clients, as far as this machine has them.
+fn protocols(root: &Path, full: bool, steps: &mut Steps) {
+    if let Some(reason) = setup::no_privileges() {
+        steps.fail("protocols", reason);
+        return;
+    }
+    let mut tests = cargo(root);
+    tests.args([
+        "test",
+        "--quiet",
+        "--locked",
+        "--release",
+        "--package",
+        "skep",
+        "--test",
+        "protocols",
+        "--",
+    ]);
+    if full {
+        tests.arg("--full");
+    }
+    run_as_root(&mut tests);
+    steps.tests("protocols", &mut tests);
 }
 
 /// Only the test program needs rights, not cargo: cargo runs it through what this variable names. sudo clears the

@@ -11,11 +11,25 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::books;
 use crate::compare::{Tallies, Tally, assign, compare};
 use crate::servers::Server;
-use crate::skep::Skep;
+use crate::support::books;
+use crate::support::skep::Skep;
 use crate::truth::{Exchange, Truth};
+
+/// Low-cardinality names for what the targets serve, so that span names can be foretold.
+const ROUTES: &[&str] = &[
+    "/hello/{name}",
+    "/users/{id}",
+    "/work/{tag}",
+    "/echo/{tag}",
+    "/status/{code}/{tag}",
+    "/chunked/{tag}",
+    "/sse/{tag}",
+    "/big/{tag}",
+    "/call/{tag}",
+    "/slow/{tag}",
+];
 
 /// Spans come at the latest this long after their end: the drain, and candidate ends.
 const SPANS_WITHIN: Duration = Duration::from_secs(3);
@@ -205,6 +219,7 @@ pub fn session(run: &Run, column: &str, pids: &[u32], drive: impl FnOnce(&Notes)
 pub fn session_with(run: &Run, column: &str, select: &[String], drive: impl FnOnce(&Notes)) -> Result<()> {
     let mut arguments: Vec<String> = ["run", "--print", "json"].map(str::to_owned).to_vec();
     arguments.extend_from_slice(select);
+    arguments.extend(ROUTES.iter().flat_map(|route| ["--route".to_owned(), (*route).to_owned()]));
     let mut skep = match Skep::start(&arguments) {
         Ok(skep) => skep,
         Err(error) => {

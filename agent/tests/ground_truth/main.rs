@@ -11,7 +11,6 @@
     reason = "a test program that reports to a terminal"
 )]
 
-mod books;
 mod cases;
 mod client;
 mod compare;
@@ -19,7 +18,8 @@ mod harness;
 mod own;
 mod self_check;
 mod servers;
-mod skep;
+#[path = "../support/mod.rs"]
+mod support;
 mod truth;
 
 use std::process::ExitCode;
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     }
     let seed = std::env::var("GROUND_TRUTH_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| truth::unix_ns() % 1_000_000_000);
-    println!("seed {seed}, agent {}", skep::binary());
+    println!("seed {seed}, agent {}", support::skep::binary());
     raise_descriptor_limit();
     let filters = arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect();
     let run = Run::new(seed, filters);

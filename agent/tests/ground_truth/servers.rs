@@ -10,8 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::support::process::{terminate, wait_exit};
+use crate::support::tools::{build, build_go, need, python_with, scratch, targets};
 
 /// Servers of `apps/targets`, in the order of the columns.
 pub const NAMES: &[&str] =
@@ -80,56 +81,6 @@ impl Drop for Server {
     }
 }
 
-/// SIGTERM to a process of ours.
-pub fn terminate(pid: u32) {
-    // SAFETY: no memory is passed.
-    unsafe { libc::kill(pid.cast_signed(), libc::SIGTERM) };
-}
-
-/// Waits for a child's end; its exit code, or none for a signal.
-#[expect(clippy::option_option, reason = "not ended, ended by a signal, ended with a code")]
-pub fn wait_exit(child: &mut Child, within: Duration) -> Option<Option<i32>> {
-    let pid = Pid::from_raw(child.id().cast_signed())?;
-    if let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) {
-        let timeout = Timespec::try_from(within).ok();
-        let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], timeout.as_ref());
-    }
-    child.try_wait().ok().flatten().map(|status| status.code())
-}
-
-/// The folder with the targets' sources.
-pub fn targets() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../apps/targets")
-}
-
-/// A folder for build products.
-pub fn scratch() -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-}
-
-/// Whether a program can be started at all.
-pub fn have(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-}
-
-/// Runs a build step; what it says is shown only when it fails.
-pub fn build(command: &mut Command) -> std::result::Result<(), String> {
-    let what = format!("{command:?}");
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{what}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let last = text.trim().lines().last().unwrap_or("no message").to_owned();
-    Err(format!("{what}: {last}"))
-}
-
-/// A program that the targets need, or the reason for leaving one out.
-pub fn need(program: &str) -> std::result::Result<(), String> {
-    if have(program) { Ok(()) } else { Err(format!("{program} is not installed")) }
-}
-
 /// Starts a target by its name; `upstream` is where nginx passes calls to.
 pub fn start(name: &str, upstream: SocketAddr) -> Result<Started> {
     let command = match command(name) {
@@ -189,13 +140,6 @@ fn command(name: &str) -> std::result::Result<Command, String> {
     Ok(command)
 }
 
-/// Builds a Go program; the go command knows by itself whether there is anything to do.
-pub fn build_go(source: &Path, name: &str) -> std::result::Result<PathBuf, String> {
-    let program = scratch().join(name);
-    build(Command::new("go").args(["build", "-o"]).arg(&program).arg(".").current_dir(source))?;
-    Ok(program)
-}
-
 /// Compiles a Java file; the folder with its classes.
 pub fn build_java(source: &Path) -> std::result::Result<PathBuf, String> {
     need("java")?;
@@ -203,22 +147,6 @@ pub fn build_java(source: &Path) -> std::result::Result<PathBuf, String> {
     let classes = scratch().join("java-classes");
     build(Command::new("javac").arg("-d").arg(&classes).arg(source))?;
     Ok(classes)
-}
-
-/// A virtual environment with what a target asks for; made once.
-fn python_with(requirements: &Path, name: &str) -> std::result::Result<PathBuf, String> {
-    need("python3")?;
-    let folder = scratch().join(format!("venv-{name}"));
-    let (python, done) = (folder.join("bin/python"), folder.join("requirements.txt"));
-    let wanted =
-        std::fs::read(requirements).map_err(|error| format!("{}: {error}", requirements.display()))?;
-    if std::fs::read(&done).ok().as_ref() != Some(&wanted) {
-        build(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-        let mut pip = Command::new(&python);
-        build(pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(requirements))?;
-        std::fs::write(&done, wanted).map_err(|error| error.to_string())?;
-    }
-    Ok(python)
 }
 
 fn start_nginx(upstream: SocketAddr) -> Result<Server> {

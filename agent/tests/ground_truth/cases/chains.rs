@@ -10,7 +10,8 @@ use serde_json::json;
 use crate::cases::context::joins_by_thread;
 use crate::client::{Conn, Request};
 use crate::harness::{Notes, Run, concurrently, session};
-use crate::servers::{self, Server, have};
+use crate::servers::{self, Server};
+use crate::support::tools::have;
 use crate::truth::{Answer, Exchange, Kind, Parent, Size, unix_ns};
 
 /// A request that passes several services on its way; each is watched.

@@ -12,7 +12,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::harness::Notes;
-use crate::servers::{build_go, build_java, need, terminate};
+use crate::servers::build_java;
+use crate::support::process::terminate;
+use crate::support::tools::{build_go, need};
 use crate::truth::{Answer, Exchange, Kind, Parent, Size, unix_ns};
 
 /// Client programs, in the order of the table.

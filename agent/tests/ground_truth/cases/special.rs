@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use crate::cases::chains::own_failure;
 use crate::client::{Conn, Request};
 use crate::harness::{Run, session, session_with};
-use crate::servers::{self, Server, have, scratch};
+use crate::servers::{self, Server};
+use crate::support::tools::{build, have, scratch, targets};
 
 /// Connections that were open before the agent: the next request of each is seen whole.
 pub fn before_attach(run: &Run) -> Result<()> {
@@ -92,7 +93,7 @@ pub fn selected_later(run: &Run) -> Result<()> {
     }
     let start = |port: u16| {
         let mut command = Command::new("python3");
-        command.arg(servers::targets().join("python-http/server.py")).arg(port.to_string());
+        command.arg(targets().join("python-http/server.py")).arg(port.to_string());
         Server::start("python-http", command)
     };
     let first = start(early)?;
@@ -143,7 +144,7 @@ pub fn only_tls(run: &Run) -> Result<()> {
         "2",
     ]);
     make.args(["-subj", "/CN=localhost", "-keyout"]).arg(&key).arg("-out").arg(&cert);
-    if let Err(reason) = servers::build(&mut make) {
+    if let Err(reason) = build(&mut make) {
         run.skip(CASE, "tls", &reason);
         return Ok(());
     }
@@ -160,7 +161,7 @@ pub fn only_tls(run: &Run) -> Result<()> {
         for _ in 0..4 {
             let mut curl = Command::new("curl");
             curl.args(["-sk", "-m", "5", "-o", "/dev/null", &format!("https://{addr}/")]);
-            own_failure(notes, CASE, servers::build(&mut curl).map_err(anyhow::Error::msg));
+            own_failure(notes, CASE, build(&mut curl).map_err(anyhow::Error::msg));
         }
         notes.expect_warning(CASE, "TLS");
     });
@@ -176,7 +177,7 @@ pub fn compat_calls(run: &Run) -> Result<()> {
     let program = scratch().join("server32");
     let mut cc = Command::new("cc");
     cc.args(["-m32", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-O1", "-o"]);
-    if let Err(reason) = servers::build(cc.arg(&program).arg(&source)) {
+    if let Err(reason) = build(cc.arg(&program).arg(&source)) {
         run.skip(CASE, "compat", &reason);
         return Ok(());
     }

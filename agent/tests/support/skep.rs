@@ -10,20 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// Low-cardinality names for what the targets serve, so that span names can be foretold.
-const ROUTES: &[&str] = &[
-    "/hello/{name}",
-    "/users/{id}",
-    "/work/{tag}",
-    "/echo/{tag}",
-    "/status/{code}/{tag}",
-    "/chunked/{tag}",
-    "/sse/{tag}",
-    "/big/{tag}",
-    "/call/{tag}",
-    "/slow/{tag}",
-];
-
 /// Lines of both outputs, in order.
 #[derive(Default)]
 struct Lines {
@@ -58,12 +44,8 @@ impl Skep {
     /// Starts the agent with these arguments and waits until it captures.
     pub fn start(arguments: &[String]) -> Result<Self> {
         let began = Instant::now();
-        let mut command = Command::new(binary());
-        command.args(arguments);
-        for route in ROUTES {
-            command.args(["--route", route]);
-        }
-        let mut child = command
+        let mut child = Command::new(binary())
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -128,8 +110,8 @@ impl Skep {
     /// SIGTERM, then everything that it printed.
     pub fn stop(mut self) -> Result<Outcome> {
         let began = Instant::now();
-        crate::servers::terminate(self.child.id());
-        let exit = crate::servers::wait_exit(&mut self.child, Duration::from_secs(10));
+        crate::support::process::terminate(self.child.id());
+        let exit = crate::support::process::wait_exit(&mut self.child, Duration::from_secs(10));
         let stop_after = began.elapsed();
         if exit.is_none() {
             self.child.kill().context("kill the agent")?;
