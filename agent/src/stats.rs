@@ -74,14 +74,15 @@ impl Books<'_> {
         let mut kinds = agent_pipeline::stats::Kinds::default();
         for (_, process) in pipeline.processes() {
             kinds.http1 += process.http1;
+            kinds.redis += process.redis;
             kinds.tls += process.tls;
             kinds.other += process.other;
             kinds.mid_stream += process.mid_stream;
             kinds.undecided += process.undecided;
         }
         let connections = format!(
-            "connections by kind: http1 {}, tls {}, other {}, mid_stream {}, undecided {}",
-            kinds.http1, kinds.tls, kinds.other, kinds.mid_stream, kinds.undecided
+            "connections by kind: http1 {}, redis {}, tls {}, other {}, mid_stream {}, undecided {}",
+            kinds.http1, kinds.redis, kinds.tls, kinds.other, kinds.mid_stream, kinds.undecided
         );
         [volumes, drops, connections, self.closing_line()]
     }

@@ -57,6 +57,8 @@ pub struct Config {
     pub routes: RouteConfig,
     /// An answer whose end is only a candidate ends after this time without a byte, at its last byte.
     pub idle_end: Duration,
+    /// Redis commands that are sent together make one span instead of one each.
+    pub redis_batches: bool,
     /// Randomness for ids.
     pub seed: [u64; 2],
     /// Connections that are known at a time.
@@ -72,6 +74,7 @@ impl Default for Config {
         Self {
             routes: RouteConfig::default(),
             idle_end: Duration::from_secs(2),
+            redis_batches: false,
             seed: [0; 2],
             max_connections: 65_536,
             max_requests: 65_536,

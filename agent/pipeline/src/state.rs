@@ -22,6 +22,7 @@ pub(crate) struct State {
     /// The newest moment that a record or a tick told of.
     pub(crate) now_ktime_ns: u64,
     pub(crate) idle_end_ns: u64,
+    pub(crate) redis_batches: bool,
     router: Router,
     /// Finished requests whose trace is not certain yet.
     settling: VecDeque<Slot>,
@@ -39,6 +40,7 @@ impl State {
             context: Context::new(config.seed),
             now_ktime_ns: 0,
             idle_end_ns: u64::try_from(config.idle_end.as_nanos()).unwrap_or(u64::MAX),
+            redis_batches: config.redis_batches,
             router: Router::new(&config.routes),
             settling: VecDeque::new(),
             wakes: BinaryHeap::new(),

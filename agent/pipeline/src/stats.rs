@@ -70,6 +70,26 @@ drops! {
     HeldAtClose = "http1", "held_at_close";
     /// A request still open when the run ended.
     OpenAtEnd = "http1", "open_at_end";
+    /// A turn of a Redis connection that was skipped until one began with a whole command.
+    RedisMidStream = "redis", "mid_stream";
+    /// A place where commands and answers could no longer be matched, and each command lost there.
+    RedisGap = "redis", "gap";
+    /// Bytes that are not RESP after others were.
+    RedisInvalid = "redis", "invalid";
+    /// A command whose end was not captured; commands behind it may be missing.
+    RedisTruncated = "redis", "truncated";
+    /// An answer to no command that was seen.
+    RedisAnswerWithoutRequest = "redis", "answer_without_request";
+    /// An answer that its command cannot have.
+    RedisMismatch = "redis", "mismatch";
+    /// Commands beyond those that may wait for an answer on one connection.
+    RedisTooManyOutstanding = "redis", "too_many_outstanding";
+    /// A command that ended in the middle.
+    RedisUnfinished = "redis", "unfinished";
+    /// A command that waited for its answer when the connection left what is understood.
+    RedisUnanswered = "redis", "unanswered";
+    /// A command still open when the run ended.
+    RedisOpenAtEnd = "redis", "open_at_end";
     /// A request dropped because as many as are allowed were open.
     RequestTableFull = "request", "table_full";
     /// Bytes not held because the buffers were full.
@@ -83,6 +103,8 @@ drops! {
 pub struct Kinds {
     /// HTTP/1.0 or 1.1.
     pub http1: u64,
+    /// Redis and what speaks its protocol.
+    pub redis: u64,
     /// TLS: bytes that only the process can read.
     pub tls: u64,
     /// Something that is not parsed.
@@ -103,6 +125,8 @@ pub enum Kind {
     MidStream,
     /// HTTP/1.0 or 1.1.
     Http1,
+    /// Redis and what speaks its protocol.
+    Redis,
     /// TLS.
     Tls,
     /// Anything else.
@@ -201,6 +225,7 @@ impl Kinds {
             Kind::Undecided => &mut self.undecided,
             Kind::MidStream => &mut self.mid_stream,
             Kind::Http1 => &mut self.http1,
+            Kind::Redis => &mut self.redis,
             Kind::Tls => &mut self.tls,
             Kind::Other => &mut self.other,
         }

@@ -9,6 +9,7 @@
 mod frames;
 mod http1;
 mod http2;
+mod redis;
 mod tls;
 
 use agent_common::capture::{CaptureMode, MODE_NONE};
@@ -17,6 +18,7 @@ use crate::Sink;
 use crate::connection::Link;
 use crate::event::Direction;
 use crate::protocol::http1::Http1;
+use crate::protocol::redis::Redis;
 use crate::state::State;
 use crate::stats::{Drop, Kind};
 use crate::stream::Chunk;
@@ -34,6 +36,7 @@ const PROTOCOLS: &[Protocol] = &[
     Protocol { kind: Kind::Http1, detect: http1::detect, begin: Some(http1::begin) },
     Protocol { kind: Kind::Tls, detect: tls::detect, begin: None },
     Protocol { kind: Kind::Other, detect: http2::detect, begin: None },
+    Protocol { kind: Kind::Redis, detect: redis::detect, begin: Some(redis::begin) },
 ];
 
 /// Bytes that are held at most until the protocol is known.
@@ -83,6 +86,8 @@ pub(crate) enum Parser {
     Opening(Opening),
     /// HTTP/1.0 and 1.1.
     Http1(Http1),
+    /// Redis and its kin.
+    Redis(Box<Redis>),
     /// Nothing to parse.
     Ignored,
 }
@@ -133,6 +138,7 @@ macro_rules! parse {
     ($parser:expr, $each:ident => $call:expr) => {
         match $parser {
             Parser::Http1($each) => $call,
+            Parser::Redis($each) => $call,
             Parser::Opening(_) | Parser::Ignored => {}
         }
     };

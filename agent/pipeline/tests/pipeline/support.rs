@@ -7,6 +7,8 @@ use agent_common::event::{
     ConnClosed, ConnEof, ConnError, ConnOpened, DataRecord, EventHeader, EventKind, FLAG_ACCEPTED,
     FLAG_CONNECTED, FLAG_EGRESS, FLAG_FROM_START,
 };
+use agent_pipeline::db_request::DbRequest;
+use agent_pipeline::dns_request::DnsRequest;
 use agent_pipeline::request::{Operation, SpanKind};
 use agent_pipeline::span::{ParentRule, Span};
 use agent_pipeline::{ProcessEvent, Sink};
@@ -163,6 +165,8 @@ pub(crate) struct Seen {
     pub(crate) rule: ParentRule,
     pub(crate) kind: SpanKind,
     pub(crate) conn_id: u64,
+    /// What was asked and answered, of what is not HTTP.
+    pub(crate) operation: Option<String>,
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) status: Option<u16>,
@@ -178,18 +182,56 @@ impl Seen {
     pub(crate) fn facts(&self, unit_ns: u64) -> String {
         use std::fmt::Write;
         let size = |size: Option<u64>| size.map_or("?".to_owned(), |size| size.to_string());
-        let mut line = format!("{} {}", self.method, self.path);
-        match self.status {
-            Some(status) => write!(line, " {status}").unwrap(),
-            None => line.push_str(" -"),
-        }
-        write!(line, " {}/{}", size(self.request_size), size(self.response_size)).unwrap();
+        let mut line = match &self.operation {
+            Some(operation) => operation.clone(),
+            None => {
+                let status = self.status.map_or("-".to_owned(), |status| status.to_string());
+                let sizes = format!("{}/{}", size(self.request_size), size(self.response_size));
+                format!("{} {} {status} {sizes}", self.method, self.path)
+            }
+        };
         write!(line, " {}..{}", self.start_ns / unit_ns, self.end_ns / unit_ns).unwrap();
         if let Some(error) = self.error {
             write!(line, " {error}").unwrap();
         }
         line
     }
+}
+
+/// `SYSTEM [name=value …] `text``, of what is set.
+fn db_facts(db: &DbRequest) -> String {
+    let mut facts = db.system.as_str().to_owned();
+    let number = |number: Option<u64>| number.map(|number| number.to_string());
+    for (name, value) in [
+        ("op", db.operation_name.get().map(str::to_owned)),
+        ("on", db.collection_name.get().map(str::to_owned)),
+        ("ns", db.namespace.get().map(str::to_owned)),
+        ("summary", db.query_summary.get().map(str::to_owned)),
+        ("code", db.response_status_code.get().map(str::to_owned)),
+        ("rows", number(db.returned_rows)),
+        ("batch", number(db.batch_size)),
+    ] {
+        if let Some(value) = value {
+            facts += &format!(" {name}={}", value.replace(' ', "_"));
+        }
+    }
+    match db.query_text.get() {
+        Some(text) => facts + &format!(" `{text}`"),
+        None => facts,
+    }
+}
+
+/// `dns NAME [RCODE] [answers]`
+fn dns_facts(dns: &DnsRequest) -> String {
+    let mut facts = format!("dns {}", dns.question_name.as_str());
+    if let Some(code) = dns.response_code {
+        facts += &format!(" {code}");
+    }
+    if !dns.answers.is_empty() {
+        let answers: Vec<&str> = dns.answers.iter().map(|answer| answer.as_str()).collect();
+        facts += &format!(" [{}]", answers.join(" "));
+    }
+    facts
 }
 
 /// Keeps what comes out.
@@ -203,7 +245,12 @@ pub(crate) struct Kept {
 
 impl Sink for Kept {
     fn span(&mut self, span: &Span<'_>) {
-        let Operation::Http(http) = &span.request.operation else { panic!("not HTTP: {span:?}") };
+        let none = agent_pipeline::http_request::HttpRequest::default();
+        let (http, operation) = match &span.request.operation {
+            Operation::Http(http) => (http, None),
+            Operation::Db(db) => (&none, Some(db_facts(db))),
+            Operation::Dns(dns) => (&none, Some(dns_facts(dns))),
+        };
         assert!(span.start_ktime_ns <= span.end_ktime_ns, "{span:?}");
         assert!(span.trace_id != [0; 16] && span.span_id != [0; 8]);
         self.spans.push(Seen {
@@ -214,6 +261,7 @@ impl Sink for Kept {
             rule: span.parent_rule,
             kind: span.kind(),
             conn_id: span.request.conn_id,
+            operation,
             method: http.method_str().to_owned(),
             path: http.path.as_str().to_owned(),
             status: http.status_code,

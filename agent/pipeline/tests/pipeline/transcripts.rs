@@ -7,10 +7,10 @@
 //!   `|`                      a new record of the same direction begins
 //!   `>lost N`, `<lost N`     N bytes whose record was lost
 //!   `>eof`, `<eof`, `error N`, `exit`, `close`, `tick N` (N ms pass)
-//! `@client`, `@mid` (joined in the middle), `@end` (the run ends before the connection) and `@whole` (what it shows
+//! `@batches` (pipelines make one span), `@client`, `@mid` (joined in the middle), `@end` (the run ends before the connection) and `@whole` (what it shows
 //! needs whole records) set the scene.
 //! `= METHOD PATH STATUS REQUEST/RESPONSE START..END [ERROR]` is a span: sizes in bytes, `?` if unknown, times in
-//! ms. `! STAGE/REASON N` is a drop, `* MODE` the last capture mode that was asked for.
+//! ms. Of databases: `= SYSTEM [op=… ns=… code=…] `text` START..END [ERROR]`, see `support.rs`. `! STAGE/REASON N` is a drop, `* MODE` the last capture mode that was asked for.
 //! Each case runs as it is, and, but for `@whole`, with every record cut into single bytes.
 
 use agent_pipeline::{Config, Pipeline};
@@ -26,6 +26,7 @@ struct Case {
     mid: bool,
     end: bool,
     whole: bool,
+    batches: bool,
     steps: Vec<Step>,
     spans: Vec<String>,
     drops: Vec<String>,
@@ -54,6 +55,11 @@ fn http1() {
     check("http1");
 }
 
+#[test]
+fn redis() {
+    check("redis");
+}
+
 fn check(protocol: &str) {
     let folder = format!("{}/tests/transcripts/{protocol}", env!("CARGO_MANIFEST_DIR"));
     let mut cases = 0;
@@ -79,7 +85,8 @@ fn check(protocol: &str) {
 }
 
 fn run(case: &Case, split: bool) -> Result<(), String> {
-    let mut pipeline = Pipeline::new(Config { seed: [1, 2], ..Config::default() });
+    let mut pipeline =
+        Pipeline::new(Config { seed: [1, 2], redis_batches: case.batches, ..Config::default() });
     let mut kept = Kept::default();
     let mut wire = Wire::new(7, if case.client { Role::Client } else { Role::Server });
     let mut now = 0;
@@ -182,6 +189,10 @@ fn parse(text: &str) -> Vec<Case> {
             }
             "@end" => {
                 case.end = true;
+                continue;
+            }
+            "@batches" => {
+                case.batches = true;
                 continue;
             }
             "@whole" => {
