@@ -250,6 +250,7 @@ impl Sink for Kept {
             Operation::Http(http) => (http, None),
             Operation::Db(db) => (&none, Some(db_facts(db))),
             Operation::Dns(dns) => (&none, Some(dns_facts(dns))),
+            Operation::Rpc(rpc) => (&none, Some(format!("{rpc:?}"))),
         };
         assert!(span.start_ktime_ns <= span.end_ktime_ns, "{span:?}");
         assert!(span.trace_id != [0; 16] && span.span_id != [0; 8]);
