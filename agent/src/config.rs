@@ -6,12 +6,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agent_pipeline::filter::{Filter, FilterError};
+use agent_pipeline::glob::Glob;
 use agent_pipeline::route::{Pattern, RouteConfig};
+use agent_pipeline::sampling::{Ratio, RootSampler, Sampler, SamplingConfig};
+use agent_pipeline::semconv;
 
-use crate::discovery::glob::Glob;
 use crate::settings::problem::Problems;
-use crate::settings::rows::{limits, output, routes, run, selection};
-use crate::settings::value::Settings;
+use crate::settings::rows::{limits, output, routes, run, sampling, selection};
+use crate::settings::value::{Record, Settings};
+use crate::settings::{Setting, nearest};
 
 /// Everything that a run needs to know.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub struct Config {
     pub output: OutputConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// Which requests become metrics and spans.
+    pub gate: GateConfig,
     /// How paths become routes.
     pub routes: RouteConfig,
     /// How long the run lasts, where that was said.
@@ -63,6 +69,17 @@ pub enum Print {
     Json,
     /// Nothing.
     None,
+}
+
+/// Which requests become metrics and spans.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GateConfig {
+    /// Which spans leave, as far as their attributes say.
+    pub traces: Filter,
+    /// Which requests metrics count.
+    pub metrics: Filter,
+    /// Which of the spans leave.
+    pub sampling: SamplingConfig,
 }
 
 /// What is logged on standard error.
@@ -116,6 +133,19 @@ impl Config {
             log: LogConfig {
                 format: LogFormat::from_word(&settings.need::<String>(&output::LOG_FORMAT)),
                 level: settings.need::<String>(&output::LOG_LEVEL).parse().unwrap_or(log::LevelFilter::Info),
+            },
+            gate: GateConfig {
+                traces: filter(settings, &sampling::FILTER_TRACES, &mut problems),
+                metrics: filter(settings, &sampling::FILTER_METRICS, &mut problems),
+                sampling: SamplingConfig {
+                    sampler: parse_sampler(
+                        &settings.need::<String>(&sampling::SAMPLER),
+                        settings.need(&sampling::SAMPLER_ARG),
+                    ),
+                    keep_errors: settings.need(&sampling::KEEP_ERRORS),
+                    keep_slow_ns: settings.get::<Duration>(&sampling::KEEP_SLOW).map(nanoseconds),
+                    max_spans_per_second: settings.get(&sampling::MAX_SPANS_PER_SECOND),
+                },
             },
             routes: RouteConfig {
                 patterns: parse_all(settings.list(&routes::PATTERNS), parse_route, &mut problems),
@@ -178,6 +208,55 @@ pub fn check_glob(text: &str) -> Result<(), String> {
 /// A route pattern, for the table.
 pub fn check_route(text: &str) -> Result<(), String> {
     parse_route(text).map(drop)
+}
+
+/// A condition of a filter, for the table.
+pub fn check_condition(name: &str, text: &str) -> Result<(), String> {
+    Filter::check(name, text).map_err(|error| {
+        match nearest(name, semconv::NAMES.iter().map(|(known, _)| *known)) {
+            Some(meant) if error == FilterError::UnknownAttribute => {
+                format!("no span has such an attribute: did you mean {meant}?")
+            }
+            _ => error.to_string(),
+        }
+    })
+}
+
+fn filter(settings: &Settings, row: &'static Setting, problems: &mut Problems) -> Filter {
+    let mut filter = Filter::default();
+    for record in settings.list::<Record>(row) {
+        let conditions = |name| record.get::<Vec<(String, String)>>(name);
+        let (keep, conditions) = match (conditions("keep"), conditions("drop")) {
+            (Some(conditions), None) => (true, conditions),
+            (None, Some(conditions)) => (false, conditions),
+            _ => {
+                let place = settings.place(row, record.line);
+                problems.add(format!("{place}: a rule says either keep or drop, then the conditions"));
+                continue;
+            }
+        };
+        let pairs = conditions.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        if let Err(error) = filter.add(keep, pairs) {
+            problems.add(format!("{}: {error}", settings.place(row, record.line)));
+        }
+    }
+    filter
+}
+
+fn parse_sampler(name: &str, ratio: f64) -> Sampler {
+    let root = name.strip_prefix("parentbased_");
+    Sampler {
+        parent_based: root.is_some(),
+        root: match root.unwrap_or(name) {
+            "always_off" => RootSampler::AlwaysOff,
+            "traceidratio" => RootSampler::TraceIdRatio(Ratio::new(ratio)),
+            _ => RootSampler::AlwaysOn,
+        },
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The table has checked each text, so problems are not expected here; they are told all the same.

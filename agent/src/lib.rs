@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod discovery;
 pub mod export;
+pub mod gate;
 pub mod kernel;
 pub mod logging;
 pub mod notify;
@@ -31,6 +32,7 @@ use crate::config::Config;
 use crate::discovery::Discovery;
 use crate::discovery::processes::Processes;
 use crate::discovery::resource::Host;
+use crate::gate::Gate;
 use crate::kernel::ktime_ns;
 use crate::output::Output;
 use crate::probe::{Probe, ProbeConfig};
@@ -83,7 +85,8 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     });
     let output = Output::start(config.output).context("start the writer of standard output")?;
     let processes = Processes::new(Host::read());
-    let mut shell = Shell::new(discovery, processes, output, Clock::start(), probe.control());
+    let mut shell =
+        Shell::new(discovery, processes, Gate::new(config.gate), output, Clock::start(), probe.control());
     for tgid in shell.discovery.all_selected().collect::<Vec<_>>() {
         shell.learn(tgid, &mut pipeline);
     }
@@ -116,6 +119,7 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
         kernel,
         pipeline: pipeline.stats(),
         output,
+        left_out: shell.gate.left_out(),
         control_failed: shell.control_failed,
         map_memory_bytes,
     };
@@ -162,6 +166,7 @@ fn drain_until_end(
                 kernel: probe.counters(),
                 pipeline: pipeline.stats(),
                 output: shell.output.stats(),
+                left_out: shell.gate.left_out(),
                 control_failed: shell.control_failed,
                 map_memory_bytes: probe.map_memory_bytes(),
             };

@@ -15,6 +15,7 @@ use agent_pipeline::{Pipeline, ProcessEvent, Sink, ThreadContext};
 use crate::clock::Clock;
 use crate::discovery::Discovery;
 use crate::discovery::processes::Processes;
+use crate::gate::Gate;
 use crate::output::Output;
 use crate::probe::Control;
 
@@ -29,6 +30,8 @@ pub struct Shell {
     pub discovery: Discovery,
     /// Who they are.
     pub processes: Processes,
+    /// Which spans leave.
+    pub gate: Gate,
     /// Where spans go.
     pub output: Output,
     /// Wishes that the kernel side refused.
@@ -49,7 +52,11 @@ enum Warning {
 impl Sink for Shell {
     fn span(&mut self, span: &Span<'_>) {
         let resource = self.processes.resource(span.tgid);
-        self.output.span(span, resource, &self.clock);
+        // Metrics count every request that the filter leaves in, sampled or not: they come before the sampler.
+        let mut span = *span;
+        if self.gate.passes_to_traces(&mut span, resource) {
+            self.output.span(&span, resource, &self.clock);
+        }
     }
 
     fn set_capture(&mut self, conn_id: u64, sock: u64, mode: CaptureMode) {
@@ -72,6 +79,7 @@ impl Shell {
     pub fn new(
         discovery: Discovery,
         processes: Processes,
+        gate: Gate,
         output: Output,
         clock: Clock,
         control: Control,
@@ -80,6 +88,7 @@ impl Shell {
             clock,
             discovery,
             processes,
+            gate,
             output,
             control_failed: 0,
             control,

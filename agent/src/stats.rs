@@ -21,6 +21,8 @@ pub struct Books<'a> {
     pub pipeline: &'a Stats,
     /// The output's.
     pub output: OutputStats,
+    /// What filters and sampler left out on purpose: stage, reason, count.
+    pub left_out: [(&'static str, &'static str, u64); 4],
     /// Requests to change a capture mode that the kernel refused.
     pub control_failed: u64,
     /// Memory of all kernel maps.
@@ -44,7 +46,7 @@ const LOSSES: &[Counter] = &[
 
 impl Books<'_> {
     /// The lines, without times or levels in front.
-    pub fn lines(&self) -> [String; 4] {
+    pub fn lines(&self) -> [String; 5] {
         let kernel = |counter: Counter| self.kernel[counter as usize];
         let pipeline = self.pipeline;
         let volumes = format!(
@@ -62,15 +64,8 @@ impl Books<'_> {
             self.map_memory_bytes / 1024,
             resident_kb(),
         );
-        let mut drops = String::from("drops by stage/reason:");
-        let mut none = true;
-        for (stage, reason, count) in self.drops().filter(|&(_, _, count)| count != 0) {
-            none = false;
-            let _ = write!(drops, " {stage}/{reason} {count}");
-        }
-        if none {
-            drops.push_str(" none");
-        }
+        let drops = format!("drops by stage/reason:{}", list(self.drops()));
+        let left_out = format!("left out on purpose by stage/reason:{}", list(self.left_out.iter().copied()));
         let mut kinds = agent_pipeline::stats::Kinds::default();
         for (_, process) in pipeline.processes() {
             kinds.http1 += process.http1;
@@ -84,7 +79,7 @@ impl Books<'_> {
             "connections by kind: http1 {}, redis {}, tls {}, other {}, mid_stream {}, undecided {}",
             kinds.http1, kinds.redis, kinds.tls, kinds.other, kinds.mid_stream, kinds.undecided
         );
-        [volumes, drops, connections, self.closing_line()]
+        [volumes, drops, left_out, connections, self.closing_line()]
     }
 
     /// Turns numbered by the kernel = turns seen + turns not captured on purpose + turns lost.
@@ -115,6 +110,15 @@ impl Books<'_> {
             ("output", "queue_full", self.output.queue_full),
         ])
     }
+}
+
+/// Those that are not zero.
+fn list(counts: impl Iterator<Item = (&'static str, &'static str, u64)>) -> String {
+    let mut text = String::new();
+    for (stage, reason, count) in counts.filter(|&(_, _, count)| count != 0) {
+        let _ = write!(text, " {stage}/{reason} {count}");
+    }
+    if text.is_empty() { " none".into() } else { text }
 }
 
 /// Resident memory of Skep itself.

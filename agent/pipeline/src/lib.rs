@@ -9,6 +9,8 @@
 pub mod address;
 pub mod db_request;
 pub mod dns_request;
+pub mod filter;
+pub mod glob;
 pub mod http_request;
 pub mod id;
 pub mod metrics;
@@ -16,6 +18,7 @@ pub mod redact;
 pub mod request;
 pub mod route;
 pub mod rpc_request;
+pub mod sampling;
 pub mod semconv;
 pub mod span;
 pub mod stats;

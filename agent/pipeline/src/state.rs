@@ -128,6 +128,7 @@ impl State {
             span_id: open.identity.span_id,
             parent_span_id: open.identity.parent_span_id,
             flags,
+            remote_trace: self.context.traces.is_remote(open.identity.trace),
             trace_state: request.trace_headers.trace_state(),
             start_ktime_ns: request.start_ktime_ns,
             end_ktime_ns: request.end_ktime_ns,

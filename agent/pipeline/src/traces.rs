@@ -16,6 +16,8 @@ pub(crate) struct TraceRef(u32);
 struct Cell {
     id: Option<[u8; 16]>,
     flags: u8,
+    /// The id came with a request's headers.
+    remote: bool,
     /// Until when the trace may still turn out to be part of another one.
     pending_until_ktime_ns: u64,
     /// The cell that stands for this one, or the next free one.
@@ -52,6 +54,7 @@ impl Traces {
         let cell = Cell {
             id: named.map(|(id, _)| id),
             flags: named.map_or(SAMPLED | RANDOM, |(_, flags)| flags),
+            remote: named.is_some(),
             pending_until_ktime_ns: 0,
             forward: NONE,
             references: 1,
@@ -107,6 +110,12 @@ impl Traces {
         let cell = &mut self.cells[root];
         let id = *cell.id.get_or_insert_with(|| self.ids.trace_id());
         (id, cell.flags)
+    }
+
+    /// Whether id and flags came with a request's headers.
+    #[inline]
+    pub(crate) fn is_remote(&self, trace: TraceRef) -> bool {
+        self.cells[self.root(trace) as usize].remote
     }
 
     /// Gives a reference back.

@@ -5,7 +5,6 @@
 
 mod container;
 mod elf;
-pub mod glob;
 mod language;
 mod listeners;
 pub mod processes;
@@ -157,7 +156,8 @@ impl Discovery {
 
     fn exe_matches(&self, tgid: u32) -> bool {
         !self.rules.exes.is_empty()
-            && procfs::exe(tgid).is_some_and(|path| self.rules.exes.iter().any(|glob| glob.matches(&path)))
+            && procfs::exe(tgid)
+                .is_some_and(|path| self.rules.exes.iter().any(|glob| glob.matches_path(&path)))
     }
 
     fn children_of_selected(&self) -> BTreeSet<u32> {
@@ -196,6 +196,8 @@ mod tests {
     use std::convert::Infallible;
     use std::process::Command;
 
+    use agent_pipeline::glob::Glob;
+
     use super::*;
 
     fn scan(rules: Selection) -> Vec<u32> {
@@ -232,7 +234,7 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         // The child may still be this test's own image, between fork and exec.
         while procfs::exe(child.id()) == procfs::exe(std::process::id()) {}
-        let exes = vec![glob::Glob::new("*").unwrap()];
+        let exes = vec![Glob::new("*").unwrap()];
         let found = scan(Selection { exes, ..Selection::default() });
         child.kill().unwrap();
         let pid = child.id();

@@ -89,6 +89,16 @@ impl Settings {
         self.given.iter().find(|(known, _)| std::ptr::eq(*known, row)).map(|(_, given)| given)
     }
 
+    /// Where a row's value stands, for messages: `skep.yaml:7: filters.traces`, `--filter-traces`, `SKEP_FILTER_TRACES`.
+    pub fn place(&self, row: &'static Setting, line: usize) -> String {
+        match (self.given(row).map(|given| &given.source), &self.file) {
+            (Some(Source::File(_)), Some(file)) => format!("{}:{line}: {}", file.display(), row.key),
+            (Some(Source::Variable(name)), _) => name.clone(),
+            (Some(Source::Flag(flag)), _) => format!("--{flag}"),
+            _ => row.key.to_owned(),
+        }
+    }
+
     /// What a row says, where it is set at all.
     pub fn get<T: FromValue>(&self, row: &'static Setting) -> Option<T> {
         let value = &self.given(row)?.value;

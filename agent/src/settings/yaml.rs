@@ -12,6 +12,8 @@ use super::substitute;
 
 /// A file is not larger.
 pub(super) const MAX_BYTES: usize = 1 << 20;
+/// The usual reason why a text is taken for something else.
+const QUOTES: &str = "a text that begins with one of * & ! > | % @ ` [ { needs quotes";
 const MAX_NODES: usize = 50_000;
 const MAX_DEPTH: usize = 32;
 
@@ -82,8 +84,10 @@ pub(super) fn parse(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Re
     }
     let mut builder = Builder { variable, open: Vec::new(), nodes: 0, root: None };
     for event in Parser::new_from_str(text) {
-        let (event, span) = event
-            .map_err(|error| YamlError { line: error.marker().line(), message: error.info().to_owned() })?;
+        let (event, span) = event.map_err(|error| {
+            let message = format!("{}; {QUOTES}", error.info());
+            YamlError { line: error.marker().line(), message }
+        })?;
         let line = span.start.line();
         builder.take(event, span).map_err(|message| YamlError { line, message })?;
     }
@@ -111,7 +115,7 @@ impl Builder<'_> {
                 Err("a second document begins: one is read".into())
             }
             Event::DocumentStart(_) => Ok(()),
-            Event::Alias(_) => Err("aliases are not supported: write the value out".into()),
+            Event::Alias(_) => Err(format!("aliases are not supported; {QUOTES}")),
             Event::Scalar(text, style, anchor, tag) => {
                 refuse(anchor, tag.is_some())?;
                 let plain = style == ScalarStyle::Plain;
@@ -173,10 +177,10 @@ impl Builder<'_> {
 
 fn refuse(anchor: usize, tag: bool) -> Result<(), String> {
     if anchor != 0 {
-        return Err("anchors are not supported: write the value out where it is needed".into());
+        return Err(format!("anchors are not supported; {QUOTES}"));
     }
     if tag {
-        return Err("tags are not supported: the setting decides its type".into());
+        return Err(format!("tags are not supported; {QUOTES}"));
     }
     Ok(())
 }

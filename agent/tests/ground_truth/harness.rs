@@ -217,7 +217,8 @@ pub fn session(run: &Run, column: &str, pids: &[u32], drive: impl FnOnce(&Notes)
 
 /// [`session`] with other ways to select.
 pub fn session_with(run: &Run, column: &str, select: &[String], drive: impl FnOnce(&Notes)) -> Result<()> {
-    let mut arguments: Vec<String> = ["run", "--print", "json"].map(str::to_owned).to_vec();
+    let mut arguments: Vec<String> =
+        ["run", "--print", "json", "--traces-sampler", "always_on"].map(str::to_owned).to_vec();
     arguments.extend_from_slice(select);
     arguments.extend(ROUTES.iter().flat_map(|route| ["--route".to_owned(), (*route).to_owned()]));
     let mut skep = match Skep::start(&arguments) {

@@ -96,6 +96,8 @@ pub struct Span<'a> {
     pub parent_span_id: Option<[u8; 8]>,
     /// W3C trace flags.
     pub flags: u8,
+    /// Trace id and flags came with a request's headers; else they are Skep's own.
+    pub remote_trace: bool,
     /// W3C `tracestate`, as it came.
     pub trace_state: Option<&'a str>,
     /// CLOCK_MONOTONIC.
@@ -292,6 +294,7 @@ mod tests {
             span_id: [2; 8],
             parent_span_id: None,
             flags: 1,
+            remote_trace: false,
             trace_state: None,
             start_ktime_ns: 0,
             end_ktime_ns: 0,

@@ -4,6 +4,7 @@ pub mod limits;
 pub mod output;
 pub mod routes;
 pub mod run;
+pub mod sampling;
 pub mod selection;
 
 use super::Section;
@@ -17,6 +18,12 @@ pub static SECTIONS: &[Section] = &[
     },
     Section { heading: "Output", about: "", rows: output::ROWS },
     Section { heading: "Run", about: "", rows: run::ROWS },
+    Section {
+        heading: "Sampling and filters",
+        about: "Every request passes the filters first; what they keep goes into the metrics; then the sampler decides, \
+                then the rate limit. What is left out is counted by reason and is no loss.",
+        rows: sampling::ROWS,
+    },
     Section {
         heading: "Routes",
         about: "How paths become routes is told in [routes.md](routes.md).",

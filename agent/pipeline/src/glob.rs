@@ -1,16 +1,16 @@
-//! Shell patterns for `--exe`: `*`, `?`, `[a-z]`, `[!a-z]`, and a backslash before a character that stands for itself.
+//! Shell patterns: `*`, `?`, `[a-z]`, `[!a-z]`, and a backslash before a character that stands for itself.
 //!
-//! A pattern without a slash is matched with the file name, any other with the whole path; `*` crosses slashes.
-//! Matching takes time proportional to pattern × path and never more (one remembered star, no recursion).
+//! [`Glob::matches_path`] matches a pattern without a slash with the file name, any other with the whole path; `*`
+//! crosses slashes. Matching takes time proportional to pattern × path and never more (one remembered star, no recursion).
 
 /// A parsed pattern.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
     tokens: Vec<Token>,
     whole_path: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {
     Byte(u8),
     Any,
@@ -51,12 +51,13 @@ impl Glob {
     }
 
     /// Whether the program at `path` matches.
-    pub fn matches(&self, path: &[u8]) -> bool {
-        let text = if self.whole_path {
-            path
-        } else {
-            &path[memchr::memrchr(b'/', path).map_or(0, |slash| slash + 1)..]
-        };
+    pub fn matches_path(&self, path: &[u8]) -> bool {
+        let name = memchr::memrchr(b'/', path).map_or(0, |slash| slash + 1);
+        self.matches(if self.whole_path { path } else { &path[name..] })
+    }
+
+    /// Whether the whole text matches.
+    pub fn matches(&self, text: &[u8]) -> bool {
         let (mut token, mut at) = (0, 0);
         // Where to go on after a mismatch: behind the last star, one byte further.
         let mut retry = None;
@@ -130,7 +131,7 @@ mod tests {
 
     fn check(pattern: &str, path: &str, expected: bool) {
         let glob = Glob::new(pattern).expect(pattern);
-        assert_eq!(glob.matches(path.as_bytes()), expected, "{pattern} on {path}");
+        assert_eq!(glob.matches_path(path.as_bytes()), expected, "{pattern} on {path}");
     }
 
     #[test]
