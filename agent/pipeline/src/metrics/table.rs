@@ -253,6 +253,7 @@ fn unfinished(request: &Request) -> Span<'_> {
         span_id: [0; 8],
         parent_span_id: None,
         flags: 0,
+        remote_trace: false,
         trace_state: None,
         start_ktime_ns: request.start_ktime_ns,
         end_ktime_ns: request.start_ktime_ns,

@@ -39,6 +39,7 @@ fn span(request: &Request, end_ktime_ns: u64, duration_ns: u64) -> Span<'_> {
         span_id: [2; 8],
         parent_span_id: None,
         flags: 1,
+        remote_trace: false,
         trace_state: None,
         start_ktime_ns: end_ktime_ns - duration_ns,
         end_ktime_ns,
