@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use crate::kernel::features::{self, Features};
 use crate::probe::{Probe, ProbeConfig};
+use crate::rights;
 
 /// The report, and whether Skep can run.
 pub struct Report {
@@ -30,9 +31,6 @@ fn try_backend() -> Result<&'static str, String> {
     Ok(probe.backend())
 }
 
-/// Reading `/proc` of other users' processes (include/uapi/linux/capability.h).
-const CAP_SYS_PTRACE: u32 = 19;
-
 /// Things that do not stop Skep but take something away.
 fn surroundings() -> Vec<String> {
     let mut notes = Vec::new();
@@ -43,8 +41,8 @@ fn surroundings() -> Vec<String> {
                 .to_owned(),
         );
     }
-    if !features::has_capability(CAP_SYS_PTRACE) {
-        notes.push("programs of other users cannot be told: add CAP_SYS_PTRACE, or run as root".to_owned());
+    for right in rights::RIGHTS.iter().filter(|right| !right.required && !rights::has(right)) {
+        notes.push(format!("no {}: it is needed to {}", right.name, right.needed_to));
     }
     notes
 }
@@ -100,7 +98,9 @@ fn report(facts: &Features, tried: Option<Result<&'static str, String>>, notes: 
             text,
             "\nSkep can run here. It uses the `{backend}` back end, the only one of this version: it needs \
              tracepoints and BTF only, and works under lockdown.\n\
-             Try: sudo skep run --port 8080\n"
+             Root is not needed: `setcap {}+ep skep` lets every user who may start it run it (docs/rights.md).\n\
+             Try: sudo skep run --port 8080\n",
+            rights::RIGHTS.map(|right| right.name.to_ascii_lowercase()).join(",")
         ),
         _ => write!(text, "\nSkep cannot run here: mend what is missing above.\n"),
     };

@@ -15,6 +15,7 @@ pub mod logging;
 pub mod notify;
 pub mod output;
 pub mod probe;
+pub mod rights;
 pub mod runtime;
 pub mod settings;
 pub mod shell;
@@ -60,6 +61,7 @@ const LAST_WRITE: Duration = Duration::from_millis(400);
 /// One line that names the object and the mend.
 pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     let signals = Signals::block().context("block signals")?;
+    rights::never_gain_any().context("give up the way to more rights")?;
     let mut discovery = Discovery::new(config.selection)?;
     let mut probe = Probe::load(&ProbeConfig {
         ring_bytes: config.limits.ring_bytes,
@@ -76,6 +78,10 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     discovery.scan(|tgid| probe.select(tgid))?;
     discovery.drop_dead()?;
     let live = started.elapsed();
+    warn_of_missing_rights(&discovery);
+    // Before any other thread starts: each takes its maker's rights.
+    let kept = rights::keep_what_watching_needs(|| probe.answers()).context("give up rights")?;
+    log::debug!("rights kept: {}", rights::names(kept));
 
     let mut pipeline = Pipeline::new(agent_pipeline::Config {
         routes: config.routes,
@@ -213,6 +219,20 @@ fn still_writable(output: &Output) -> anyhow::Result<()> {
         Some(error) => anyhow::bail!(
             "write spans to standard output: {error}; its reader is gone: keep it running, or use --print none"
         ),
+    }
+}
+
+/// Whoever selects by what other users' processes do must be able to look at them.
+fn warn_of_missing_rights(discovery: &Discovery) {
+    let missing = rights::missing(false);
+    if !missing.is_empty() {
+        let mend = "run Skep as root or give it those capabilities too (docs/rights.md)";
+        let what = if discovery.looks_at_all() {
+            "processes of other users may not be found, and those that are have no name"
+        } else {
+            "processes of other users have no name"
+        };
+        log::warn!("without {}, {what}: {mend}", missing.join(" and "));
     }
 }
 

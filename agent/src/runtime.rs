@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::rights;
+
 /// TLS handshakes go deep in debug builds; what is not touched is never resident.
 const STACK_BYTES: usize = 2 << 20;
 /// Threads for what can only block, name look-ups for instance.
@@ -38,6 +40,10 @@ impl Runtime {
         let (stop, stopped) = oneshot::channel::<()>();
         let (end, ended) = mpsc::sync_channel(1);
         thread::Builder::new().name("skep-io".into()).stack_size(STACK_BYTES).spawn(move || {
+            // What talks to others holds no rights; where that is refused, it holds its maker's few.
+            if let Err(error) = rights::give_up_all() {
+                log::warn!("give up the rights of the network thread: {error}");
+            }
             // An error means that the sender was dropped: the end as well.
             let _ = runtime.block_on(stopped);
             // A name look-up that hangs is not waited for.

@@ -135,6 +135,11 @@ impl Discovery {
         !self.rules.exes.is_empty()
     }
 
+    /// Whether rules select by what any process of the host runs or does.
+    pub fn looks_at_all(&self) -> bool {
+        self.has_exe_rules() || !self.rules.ports.is_empty()
+    }
+
     /// Ports whose listeners are selected.
     pub fn ports(&self) -> &[(u16, u16)] {
         &self.rules.ports

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::rights;
+
 /// One thing that a back end needs.
 #[derive(Clone, Debug)]
 pub struct Feature {
@@ -50,24 +52,12 @@ fn type_information() -> Feature {
     Feature { name: "kernel type information (BTF)", state }
 }
 
-/// Whether this process has a capability, by its number in include/uapi/linux/capability.h.
-pub fn has_capability(number: u32) -> bool {
-    let status = read("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    effective
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .is_some_and(|bits| bits >> number & 1 == 1)
-}
-
-/// SYS_ADMIN covers PERFMON and BPF.
 fn rights() -> Feature {
-    const CAP_SYS_ADMIN: u32 = 21;
-    const CAP_PERFMON: u32 = 38;
-    const CAP_BPF: u32 = 39;
-    let state = if has_capability(CAP_SYS_ADMIN) || (has_capability(CAP_PERFMON) && has_capability(CAP_BPF)) {
+    let missing = rights::missing(true);
+    let state = if missing.is_empty() {
         Ok("CAP_BPF and CAP_PERFMON".to_owned())
     } else {
-        Err("CAP_BPF and CAP_PERFMON are missing; run with sudo or as root".to_owned())
+        Err(format!("{} missing: run with sudo or as root, or see docs/rights.md", missing.join(" and ")))
     };
     Feature { name: "rights to load and attach", state }
 }

@@ -23,6 +23,7 @@ use self::text::{Columns, Style};
 use crate::clock::Clock;
 use crate::config::{OutputConfig, Print};
 use crate::discovery::resource::Resource;
+use crate::rights;
 
 /// Bytes that are handed to the writer at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -78,6 +79,9 @@ impl Output {
         let writer = Arc::new(Writer::default());
         let thread = Arc::clone(&writer);
         std::thread::Builder::new().name("skep-writer".into()).stack_size(128 * 1024).spawn(move || {
+            if let Err(error) = rights::give_up_all() {
+                log::warn!("give up the rights of the writer: {error}");
+            }
             for mut chunk in full {
                 if let Err(error) = write_all(&file, &chunk.bytes) {
                     let _ = thread.failure.set(error);

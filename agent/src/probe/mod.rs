@@ -208,6 +208,11 @@ impl Probe {
         self.control.clone()
     }
 
+    /// Whether what is loaded can still be steered and asked with the rights that this thread has now.
+    pub fn answers(&self) -> bool {
+        self.control.deselect(0).is_ok() && self.counters.get(&0, 0).is_ok()
+    }
+
     /// Name of each loaded program and the instructions that the verifier walked through for it, where the kernel tells.
     pub fn verified_instructions(&self) -> Vec<(String, Option<u32>)> {
         let programs = self.ebpf.programs();

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails there")]
 
 mod harness;
+mod rights;
 mod run;
 mod selection;
 mod traces;
