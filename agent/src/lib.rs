@@ -1,7 +1,7 @@
 //! Skep, the agent: [`run`] wires the stages in the order in which data passes through them.
 //!
-//! selection → kernel programs → ring buffer → pipeline → [`shell::Shell`] → standard output. One thread drains and
-//! parses; a second one writes.
+//! selection → kernel programs → ring buffer → pipeline → [`shell::Shell`] → standard output, and the store behind the
+//! page and `skep top`. One thread drains and parses; a second one writes, a third one keeps and answers.
 
 pub mod check;
 pub mod cli;
@@ -20,8 +20,11 @@ pub mod runtime;
 pub mod settings;
 pub mod shell;
 pub mod stats;
+pub mod store;
+pub mod ui;
 pub mod wake;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_common::counters::Counter;
@@ -37,8 +40,11 @@ use crate::gate::Gate;
 use crate::kernel::ktime_ns;
 use crate::output::Output;
 use crate::probe::{Probe, ProbeConfig};
+use crate::runtime::Runtime;
 use crate::shell::Shell;
 use crate::stats::Books;
+use crate::ui::health::Health;
+use crate::ui::hub::Tap;
 use crate::wake::{Signals, Wake};
 
 /// Between two looks at the ring buffer while something happens, and while nothing does.
@@ -54,6 +60,8 @@ const STATS_INTERVAL: Duration = Duration::from_secs(10);
 const AFTER_THE_LAST: Duration = Duration::from_millis(200);
 /// What standard output may take at the end, so that all is over within a second.
 const LAST_WRITE: Duration = Duration::from_millis(400);
+/// What the thread for networks may take at the end.
+const LAST_ANSWER: Duration = Duration::from_millis(100);
 
 /// Watches the selected processes until a signal, the time or the end of all of them.
 ///
@@ -63,6 +71,8 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     let signals = Signals::block().context("block signals")?;
     rights::never_gain_any().context("give up the way to more rights")?;
     let mut discovery = Discovery::new(config.selection)?;
+    let runtime = Runtime::start().context("start the thread for networks")?;
+    let ui = ui::start(config.ui, runtime.handle())?;
     let mut probe = Probe::load(&ProbeConfig {
         ring_bytes: config.limits.ring_bytes,
         max_connections: config.limits.max_connections,
@@ -91,8 +101,16 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     });
     let output = Output::start(config.output).context("start the writer of standard output")?;
     let processes = Processes::new(Host::read());
-    let mut shell =
-        Shell::new(discovery, processes, Gate::new(config.gate), output, Clock::start(), probe.control());
+    let tap = Tap::new(Arc::clone(&ui.hub));
+    let mut shell = Shell::new(
+        discovery,
+        processes,
+        Gate::new(config.gate),
+        output,
+        tap,
+        Clock::start(),
+        probe.control(),
+    );
     for tgid in shell.discovery.all_selected().collect::<Vec<_>>() {
         shell.learn(tgid, &mut pipeline);
     }
@@ -103,8 +121,12 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
         live.as_millis()
     );
     notify::notify("READY=1");
+    if let Some(link) = &ui.link {
+        log::info!("page: {link}");
+    }
 
     give_back_start_up_memory();
+    publish(&mut probe, &pipeline, &shell, live);
     let wake = Wake::new(probe.ring_fd(), signals).context("watch the ring buffer")?;
     let end = drain_until_end(config.duration, config.stats, &wake, &mut probe, &mut pipeline, &mut shell)?;
     log::info!("stopping: {end}");
@@ -130,6 +152,8 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
         map_memory_bytes,
     };
     books.lines().iter().for_each(|line| log::info!("{line}"));
+    drop(ui);
+    runtime.finish(LAST_ANSWER);
     still_writable(&shell.output)
 }
 
@@ -159,23 +183,17 @@ fn drain_until_end(
         idle_ticks = if records == 0 { idle_ticks.saturating_add(1) } else { 0 };
         pipeline.on_tick(ktime_ns(), shell);
         shell.output.flush();
+        shell.tap.tick(now);
         still_writable(&shell.output)?;
 
         if now - last_second >= Duration::from_secs(1) {
             last_second = now;
             shell.every_second(pipeline);
+            publish(probe, pipeline, shell, now - started);
         }
         if print_stats && now - last_stats >= STATS_INTERVAL {
             last_stats = now;
-            let books = Books {
-                elapsed: now - started,
-                kernel: probe.counters(),
-                pipeline: pipeline.stats(),
-                output: shell.output.stats(),
-                left_out: shell.gate.left_out(),
-                control_failed: shell.control_failed,
-                map_memory_bytes: probe.map_memory_bytes(),
-            };
+            let books = books(probe, pipeline, shell, now - started);
             books.lines().iter().for_each(|line| log::info!("{line}"));
         }
         if duration.is_some_and(|duration| now - started >= duration) {
@@ -190,6 +208,26 @@ fn drain_until_end(
             over_since = None;
         }
     }
+}
+
+fn books<'a>(probe: &mut Probe, pipeline: &'a Pipeline, shell: &Shell, elapsed: Duration) -> Books<'a> {
+    Books {
+        elapsed,
+        kernel: probe.counters(),
+        pipeline: pipeline.stats(),
+        output: shell.output.stats(),
+        left_out: shell.gate.left_out(),
+        control_failed: shell.control_failed,
+        map_memory_bytes: probe.map_memory_bytes(),
+    }
+}
+
+/// Tells the views how the agent is doing.
+fn publish(probe: &mut Probe, pipeline: &Pipeline, shell: &Shell, elapsed: Duration) {
+    let backend = probe.backend().to_string();
+    let processes = shell.discovery.all_selected().count();
+    let health = Health::new(&backend, processes, &books(probe, pipeline, shell, elapsed));
+    shell.tap.hub().publish(health);
 }
 
 /// Takes what the ring buffer holds. Returns the number of records.

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use agent_pipeline::semconv;
 
@@ -21,6 +22,8 @@ use crate::output::json::write_string;
 pub struct Resource {
     /// `service.name`.
     pub service_name: String,
+    /// A number that no other resource of this run has.
+    pub serial: u64,
     /// All attributes, in printing order.
     pub attributes: Vec<(Cow<'static, str>, ResourceValue)>,
     /// The attributes as a JSON object.
@@ -66,6 +69,8 @@ pub struct Facts {
     pub container_id: Option<String>,
 }
 
+/// The next resource's number.
+static SERIAL: AtomicU64 = AtomicU64::new(0);
 /// Attributes that the environment may not replace: they say what was observed and by whom.
 const OBSERVED: &[&str] =
     &[semconv::PROCESS_PID, semconv::TELEMETRY_DISTRO_NAME, semconv::TELEMETRY_DISTRO_VERSION];
@@ -162,7 +167,7 @@ impl Resource {
         let json = to_json(&attributes);
         let pairs = attributes.iter().map(|(name, value)| (name.as_ref(), value));
         let protobuf = resource_message(pairs).into();
-        Self { service_name, attributes, json, protobuf }
+        Self { service_name, serial: SERIAL.fetch_add(1, Ordering::Relaxed), attributes, json, protobuf }
     }
 }
 
