@@ -3,6 +3,7 @@
 //! In: [`Settings`], each value of the right type and range. Out: [`Config`], one struct for each stage, or the
 //! problems that only show when settings are seen together (exit 2).
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use agent_pipeline::sampling::{Ratio, RootSampler, Sampler, SamplingConfig};
 use agent_pipeline::semconv;
 
 use crate::settings::problem::Problems;
-use crate::settings::rows::{limits, output, routes, run, sampling, selection};
+use crate::settings::rows::{limits, output, routes, run, sampling, selection, views};
 use crate::settings::value::{Record, Settings};
 use crate::settings::{Setting, nearest};
+use crate::ui::{PageAddress, UiConfig};
 
 /// Everything that a run needs to know.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Config {
     pub selection: Selection,
     /// Where spans go.
     pub output: OutputConfig,
+    /// The page and `skep top`.
+    pub ui: UiConfig,
     /// What is logged.
     pub log: LogConfig,
     /// Which requests become metrics and spans.
@@ -129,6 +133,13 @@ impl Config {
                     _ => Print::Text,
                 },
                 summary: settings.need(&output::SUMMARY),
+            },
+            ui: UiConfig {
+                page: settings
+                    .get::<String>(&views::UI)
+                    .and_then(|text| problems_or(parse_listen(&text), &mut problems)),
+                store_bytes: settings.need::<u32>(&views::STORE_SIZE) as usize,
+                keep_from_start: settings.need(&views::KEEP),
             },
             log: LogConfig {
                 format: LogFormat::from_word(&settings.need::<String>(&output::LOG_FORMAT)),
@@ -259,6 +270,15 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Where the page listens, for the table.
+pub fn check_listen(text: &str) -> Result<(), String> {
+    parse_listen(text).map(drop)
+}
+
+fn problems_or<T>(parsed: Result<T, String>, problems: &mut Problems) -> Option<T> {
+    parsed.map_err(|error| problems.add(error)).ok()
+}
+
 /// The table has checked each text, so problems are not expected here; they are told all the same.
 fn parse_all<T>(
     texts: Vec<String>,
@@ -281,6 +301,19 @@ fn parse_ports(text: &str) -> Result<(u16, u16), String> {
         (Ok(first), Ok(last)) if first != 0 && first <= last => Ok((first, last)),
         _ => Err("give a port from 1 to 65535, or a range such as 8000-8080".into()),
     }
+}
+
+fn parse_listen(text: &str) -> Result<PageAddress, String> {
+    if text == "auto" {
+        return Ok(PageAddress::Default);
+    }
+    let address = match text.parse::<u16>() {
+        Ok(port) => Some(SocketAddr::from(([127, 0, 0, 1], port))),
+        Err(_) => text.parse().ok(),
+    };
+    address
+        .map(PageAddress::Exactly)
+        .ok_or_else(|| "give an address such as 127.0.0.1:7171, or a port".into())
 }
 
 fn parse_glob(text: &str) -> Result<Glob, String> {
@@ -342,6 +375,17 @@ mod tests {
         for bad in ["0", "-1", "NaN", "inf"] {
             assert!(config(&format!("skep run --pid 1 --duration={bad}")).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_page_is_off_unless_asked_for_and_stays_on_this_machine() {
+        let page = |line: &str| config(&format!("skep run --pid 1{line}")).map(|config| config.ui.page);
+        assert_eq!(page("").unwrap(), None);
+        assert_eq!(page(" --ui").unwrap(), Some(PageAddress::Default));
+        let exactly = |text: &str| Some(PageAddress::Exactly(text.parse().unwrap()));
+        assert_eq!(page(" --ui 8000").unwrap(), exactly("127.0.0.1:8000"));
+        assert_eq!(page(" --ui=0.0.0.0:80").unwrap(), exactly("0.0.0.0:80"));
+        assert!(page(" --ui here").is_err());
     }
 
     #[test]

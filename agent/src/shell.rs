@@ -18,6 +18,7 @@ use crate::discovery::processes::Processes;
 use crate::gate::Gate;
 use crate::output::Output;
 use crate::probe::Control;
+use crate::ui::hub::Tap;
 
 /// Processes that have been warned about; a bound, because process numbers come from outside.
 const MAX_WARNED: usize = 4096;
@@ -34,6 +35,8 @@ pub struct Shell {
     pub gate: Gate,
     /// Where spans go.
     pub output: Output,
+    /// The way to the page and to `skep top`.
+    pub tap: Tap,
     /// Wishes that the kernel side refused.
     pub control_failed: u64,
     control: Control,
@@ -52,6 +55,8 @@ enum Warning {
 impl Sink for Shell {
     fn span(&mut self, span: &Span<'_>) {
         let resource = self.processes.resource(span.tgid);
+        // What the views show is neither filtered nor sampled: it stays on this machine, and figures are exact.
+        self.tap.span(span, resource, &self.clock);
         // Metrics count every request that the filter leaves in, sampled or not: they come before the sampler.
         let mut span = *span;
         if self.gate.passes_to_traces(&mut span, resource) {
@@ -81,6 +86,7 @@ impl Shell {
         processes: Processes,
         gate: Gate,
         output: Output,
+        tap: Tap,
         clock: Clock,
         control: Control,
     ) -> Self {
@@ -90,6 +96,7 @@ impl Shell {
             processes,
             gate,
             output,
+            tap,
             control_failed: 0,
             control,
             events: VecDeque::new(),

@@ -100,7 +100,8 @@ impl Books<'_> {
         line
     }
 
-    fn drops(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+    /// What was dropped: stage, reason, how often.
+    pub fn drops(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
         let kernel = LOSSES.iter().map(|&counter| {
             let index = counter as usize;
             ("kernel", COUNTER_NAMES[index], self.kernel[index])
@@ -122,7 +123,7 @@ fn list(counts: impl Iterator<Item = (&'static str, &'static str, u64)>) -> Stri
 }
 
 /// Resident memory of Skep itself.
-fn resident_kb() -> u64 {
+pub(crate) fn resident_kb() -> u64 {
     const PAGE_KB: u64 = 4;
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).map_or(0, |pages| pages * PAGE_KB)

@@ -87,7 +87,10 @@ fn argument(setting: &'static Setting) -> Arg {
             words.iter().map(|&(word, help)| PossibleValue::new(word).help(help)),
         )),
         Kind::List(_) | Kind::Map(_) | Kind::Records(_) => argument.action(ArgAction::Append),
-        _ => argument,
+        _ => match setting.missing {
+            Some(missing) => argument.num_args(0..=1).default_missing_value(missing),
+            None => argument,
+        },
     }
 }
 

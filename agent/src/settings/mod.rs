@@ -34,6 +34,8 @@ pub struct Setting {
     pub kind: Kind,
     /// As it would be typed; `None`: not set. Lists need none: they are empty.
     pub default: Option<&'static str>,
+    /// What the flag means without a value; `None`: it needs one.
+    pub missing: Option<&'static str>,
     /// What the help shows for the value.
     pub value_name: &'static str,
     /// A line without full stop; after a blank line, what `--help` and the pages add.
@@ -53,6 +55,7 @@ pub const ROW: Setting = Setting {
     otel: None,
     kind: Kind::Bool,
     default: None,
+    missing: None,
     value_name: "BOOL",
     help: "",
     rare: false,

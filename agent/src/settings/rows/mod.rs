@@ -6,6 +6,7 @@ pub mod routes;
 pub mod run;
 pub mod sampling;
 pub mod selection;
+pub mod views;
 
 use super::Section;
 
@@ -17,6 +18,11 @@ pub static SECTIONS: &[Section] = &[
         rows: selection::ROWS,
     },
     Section { heading: "Output", about: "", rows: output::ROWS },
+    Section {
+        heading: "Views",
+        about: "The page and `skep top` are told of in [ui.md](ui.md).",
+        rows: views::ROWS,
+    },
     Section { heading: "Run", about: "", rows: run::ROWS },
     Section {
         heading: "Sampling and filters",
