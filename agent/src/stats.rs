@@ -70,14 +70,15 @@ impl Books<'_> {
         for (_, process) in pipeline.processes() {
             kinds.http1 += process.http1;
             kinds.redis += process.redis;
+            kinds.dns += process.dns;
             kinds.tls += process.tls;
             kinds.other += process.other;
             kinds.mid_stream += process.mid_stream;
             kinds.undecided += process.undecided;
         }
         let connections = format!(
-            "connections by kind: http1 {}, redis {}, tls {}, other {}, mid_stream {}, undecided {}",
-            kinds.http1, kinds.redis, kinds.tls, kinds.other, kinds.mid_stream, kinds.undecided
+            "connections by kind: http1 {}, redis {}, dns {}, tls {}, other {}, mid_stream {}, undecided {}",
+            kinds.http1, kinds.redis, kinds.dns, kinds.tls, kinds.other, kinds.mid_stream, kinds.undecided
         );
         [volumes, drops, left_out, connections, self.closing_line()]
     }

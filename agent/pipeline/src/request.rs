@@ -131,7 +131,9 @@ pub enum ErrorType {
     ConnectionClosed,
     /// This process closed before the exchange was complete, or one end cancelled it.
     Canceled,
-    /// The kernel gave up waiting for the peer (ETIMEDOUT).
+    /// Nobody listens there (ECONNREFUSED).
+    ConnectionRefused,
+    /// The peer did not answer in time: the kernel gave up (ETIMEDOUT), or the process did.
     Timeout,
     /// This process ended before the exchange was complete.
     ProcessExit,
@@ -149,6 +151,7 @@ impl ErrorType {
         match self {
             Self::ConnectionReset => "connection_reset",
             Self::ConnectionClosed => "connection_closed",
+            Self::ConnectionRefused => "connection_refused",
             Self::Canceled => "canceled",
             Self::Timeout => "timeout",
             Self::ProcessExit => "process_exit",
@@ -163,6 +166,7 @@ impl ErrorType {
         match self {
             Self::ConnectionReset => "connection reset by the peer",
             Self::ConnectionClosed => "connection closed by the peer before the end",
+            Self::ConnectionRefused => "nobody listens at the peer's address",
             Self::Canceled => "given up before the end",
             Self::Timeout => "the peer did not answer in time",
             Self::ProcessExit => "this process ended before the end",
@@ -177,6 +181,7 @@ impl ErrorType {
         match errno {
             32 | 103 | 104 => Self::ConnectionReset, // EPIPE, ECONNABORTED, ECONNRESET
             110 => Self::Timeout,                    // ETIMEDOUT
+            111 => Self::ConnectionRefused,          // ECONNREFUSED
             _ => Self::Other,
         }
     }

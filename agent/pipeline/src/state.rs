@@ -7,6 +7,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use crate::context::Context;
 use crate::open::{OpenRequests, Slot};
+use crate::protocol::dns::Queries;
 use crate::request::Operation;
 use crate::route::Router;
 use crate::span::Span;
@@ -19,6 +20,8 @@ pub(crate) struct State {
     pub(crate) stats: Stats,
     pub(crate) open: OpenRequests,
     pub(crate) context: Context,
+    /// DNS queries that wait for their answer.
+    pub(crate) queries: Queries,
     /// The newest moment that a record or a tick told of.
     pub(crate) now_ktime_ns: u64,
     pub(crate) idle_end_ns: u64,
@@ -38,6 +41,7 @@ impl State {
             stats: Stats::new(),
             open: OpenRequests::new(config.max_requests),
             context: Context::new(config.seed),
+            queries: Queries::default(),
             now_ktime_ns: 0,
             idle_end_ns: u64::try_from(config.idle_end.as_nanos()).unwrap_or(u64::MAX),
             redis_batches: config.redis_batches,

@@ -25,7 +25,7 @@ drops! {
     UnknownKind = "event", "unknown_kind";
     /// A record whose lengths contradict each other.
     BadLength = "event", "bad_length";
-    /// A datagram: no datagram protocol is parsed yet.
+    /// A datagram that is not DNS, of a socket that was not let go yet.
     Datagram = "event", "datagram";
     /// A connection forgotten because the table was full.
     ConnectionEvicted = "connection", "table_full";
@@ -90,6 +90,12 @@ drops! {
     RedisUnanswered = "redis", "unanswered";
     /// A command still open when the run ended.
     RedisOpenAtEnd = "redis", "open_at_end";
+    /// A DNS message over TCP that is none.
+    DnsInvalid = "dns", "invalid";
+    /// A DNS answer to no query that is open: a second one, or one that came too late.
+    DnsAnswerWithoutQuery = "dns", "answer_without_query";
+    /// A DNS query still open when the run ended.
+    DnsOpenAtEnd = "dns", "open_at_end";
     /// A request dropped because as many as are allowed were open.
     RequestTableFull = "request", "table_full";
     /// Bytes not held because the buffers were full.
@@ -105,6 +111,8 @@ pub struct Kinds {
     pub http1: u64,
     /// Redis and what speaks its protocol.
     pub redis: u64,
+    /// DNS over TCP.
+    pub dns: u64,
     /// TLS: bytes that only the process can read.
     pub tls: u64,
     /// Something that is not parsed.
@@ -127,6 +135,8 @@ pub enum Kind {
     Http1,
     /// Redis and what speaks its protocol.
     Redis,
+    /// DNS over TCP.
+    Dns,
     /// TLS.
     Tls,
     /// Anything else.
@@ -226,6 +236,7 @@ impl Kinds {
             Kind::MidStream => &mut self.mid_stream,
             Kind::Http1 => &mut self.http1,
             Kind::Redis => &mut self.redis,
+            Kind::Dns => &mut self.dns,
             Kind::Tls => &mut self.tls,
             Kind::Other => &mut self.other,
         }

@@ -5,6 +5,7 @@
 //! variant and its arm in `parse!`. Bias of detection: a connection that might still be ours is held; once its
 //! first bytes cannot be ours, it is let go for good. Bytes decide, not ports.
 
+pub(crate) mod dns;
 #[expect(dead_code, reason = "the first protocol with frames is under way")]
 mod frames;
 mod http1;
@@ -17,6 +18,7 @@ use agent_common::capture::{CaptureMode, MODE_NONE};
 use crate::Sink;
 use crate::connection::Link;
 use crate::event::Direction;
+use crate::protocol::dns::DnsTcp;
 use crate::protocol::http1::Http1;
 use crate::protocol::redis::Redis;
 use crate::state::State;
@@ -37,6 +39,7 @@ const PROTOCOLS: &[Protocol] = &[
     Protocol { kind: Kind::Tls, detect: tls::detect, begin: None },
     Protocol { kind: Kind::Other, detect: http2::detect, begin: None },
     Protocol { kind: Kind::Redis, detect: redis::detect, begin: Some(redis::begin) },
+    Protocol { kind: Kind::Dns, detect: dns::detect, begin: Some(dns::begin) },
 ];
 
 /// Bytes that are held at most until the protocol is known.
@@ -88,6 +91,8 @@ pub(crate) enum Parser {
     Http1(Http1),
     /// Redis and its kin.
     Redis(Box<Redis>),
+    /// DNS over TCP.
+    Dns(Box<DnsTcp>),
     /// Nothing to parse.
     Ignored,
 }
@@ -139,6 +144,7 @@ macro_rules! parse {
         match $parser {
             Parser::Http1($each) => $call,
             Parser::Redis($each) => $call,
+            Parser::Dns($each) => $call,
             Parser::Opening(_) | Parser::Ignored => {}
         }
     };

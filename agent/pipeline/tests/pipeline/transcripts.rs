@@ -56,6 +56,11 @@ fn http1() {
 }
 
 #[test]
+fn dns() {
+    check("dns");
+}
+
+#[test]
 fn redis() {
     check("redis");
 }
