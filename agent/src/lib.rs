@@ -21,6 +21,7 @@ pub mod settings;
 pub mod shell;
 pub mod stats;
 pub mod store;
+pub mod top;
 pub mod ui;
 pub mod wake;
 
