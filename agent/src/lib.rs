@@ -71,6 +71,7 @@ const LAST_ANSWER: Duration = Duration::from_millis(100);
 pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     let signals = Signals::block().context("block signals")?;
     rights::never_gain_any().context("give up the way to more rights")?;
+    let rules = config.selection.rules.clone();
     let mut discovery = Discovery::new(config.selection)?;
     let runtime = Runtime::start().context("start the thread for networks")?;
     let ui = ui::start(config.ui, runtime.handle())?;
@@ -79,8 +80,8 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
         max_connections: config.limits.max_connections,
         max_processes: config.limits.max_processes,
         max_threads: config.limits.max_threads,
-        report_all_exec: discovery.has_exe_rules(),
-        ports: discovery.ports().to_vec(),
+        report_all_exec: discovery.asks_programs(),
+        ports: discovery.ports(),
         btf: config.btf,
     })?;
     discovery.scan(|tgid| probe.select(tgid))?;
@@ -101,12 +102,13 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
         ..agent_pipeline::Config::default()
     });
     let output = Output::start(config.output).context("start the writer of standard output")?;
-    let processes = Processes::new(Host::read());
+    let mut processes = Processes::new(Host::read());
+    processes.set_identities(rules.iter().map(|rule| rule.identity.clone()).collect());
     let tap = Tap::new(Arc::clone(&ui.hub));
     let mut shell = Shell::new(
         discovery,
         processes,
-        Gate::new(config.gate),
+        Gate::new(config.gate, &rules),
         output,
         tap,
         Clock::start(),
@@ -240,10 +242,13 @@ fn drain(probe: &mut Probe, pipeline: &mut Pipeline, shell: &mut Shell) -> anyho
             shell.settle(pipeline);
         });
         total += count;
-        for tgid in shell.take_to_select() {
-            probe.select(tgid)?;
-            shell.discovery.selected(tgid);
-            shell.learn(tgid, pipeline);
+        for (tgid, selected) in shell.take_to_select() {
+            if selected {
+                probe.select(tgid)?;
+                shell.learn(tgid, pipeline);
+            } else {
+                probe.deselect(tgid)?;
+            }
         }
         if count < BATCH {
             break;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use agent_common::counters::{COUNTER_NAMES, COUNTERS, Counter};
 use agent_pipeline::stats::Stats;
 
+use crate::gate::LEFT_OUT;
 use crate::output::OutputStats;
 
 /// All counters of a run at one moment.
@@ -22,7 +23,7 @@ pub struct Books<'a> {
     /// The output's.
     pub output: OutputStats,
     /// What filters and sampler left out on purpose: stage, reason, count.
-    pub left_out: [(&'static str, &'static str, u64); 4],
+    pub left_out: [(&'static str, &'static str, u64); LEFT_OUT],
     /// Requests to change a capture mode that the kernel refused.
     pub control_failed: u64,
     /// Memory of all kernel maps.

@@ -246,8 +246,19 @@ impl Pipeline {
         self.state.context.set_policy(tgid, policy);
     }
 
+    /// Other route patterns from now on; which process has which set is to be said anew.
+    pub fn set_routes(&mut self, routes: &RouteConfig) {
+        self.state.router.reconfigure(routes);
+    }
+
+    /// A process has a set of route patterns of its own ([`RouteConfig::sets`]), or none.
+    pub fn set_route_set(&mut self, tgid: u32, set: Option<usize>) {
+        self.state.router.set_process(tgid, set);
+    }
+
     /// Forgets what is kept about a process that is gone.
     pub fn forget_process(&mut self, tgid: u32) {
+        self.state.router.set_process(tgid, None);
         self.state.context.set_policy(tgid, ThreadContext::Never);
         self.state.stats.forget_process(tgid);
     }

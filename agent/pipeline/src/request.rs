@@ -310,9 +310,9 @@ impl Request {
     /// Called once, when the request is finished, before its span is made: names the route of a server request
     /// and puts the URL of a client request together.
     pub fn complete(&mut self, router: &mut Router) {
-        let scope = self.route_scope();
+        let server = (self.tgid, self.route_scope());
         match (&mut self.operation, self.kind) {
-            (Operation::Http(http), SpanKind::Server) => http.find_route(scope, router),
+            (Operation::Http(http), SpanKind::Server) => http.find_route(server, router),
             (Operation::Http(http), _) => http.build_url_full(&self.tuple.peer),
             (Operation::Db(_) | Operation::Dns(_) | Operation::Rpc(_), _) => {}
         }

@@ -26,7 +26,7 @@ pub(crate) struct State {
     pub(crate) now_ktime_ns: u64,
     pub(crate) idle_end_ns: u64,
     pub(crate) redis_batches: bool,
-    router: Router,
+    pub(crate) router: Router,
     /// Finished requests whose trace is not certain yet.
     settling: VecDeque<Slot>,
     /// Connections that want to be looked at, the soonest first.
