@@ -31,6 +31,8 @@ mod event;
 mod exits;
 mod open;
 mod protocol;
+#[expect(dead_code, reason = "the protocols that use it are under way")]
+mod sql;
 mod state;
 mod stream;
 mod traces;
