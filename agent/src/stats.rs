@@ -69,18 +69,11 @@ impl Books<'_> {
         let left_out = format!("left out on purpose by stage/reason:{}", list(self.left_out.iter().copied()));
         let mut kinds = agent_pipeline::stats::Kinds::default();
         for (_, process) in pipeline.processes() {
-            kinds.http1 += process.http1;
-            kinds.redis += process.redis;
-            kinds.dns += process.dns;
-            kinds.tls += process.tls;
-            kinds.other += process.other;
-            kinds.mid_stream += process.mid_stream;
-            kinds.undecided += process.undecided;
+            kinds.add(&process);
         }
-        let connections = format!(
-            "connections by kind: http1 {}, redis {}, dns {}, tls {}, other {}, mid_stream {}, undecided {}",
-            kinds.http1, kinds.redis, kinds.dns, kinds.tls, kinds.other, kinds.mid_stream, kinds.undecided
-        );
+        let kinds: Vec<String> =
+            kinds.by_name().iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let connections = format!("connections by kind: {}", kinds.join(", "));
         [volumes, drops, left_out, connections, self.closing_line()]
     }
 

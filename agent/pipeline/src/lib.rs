@@ -31,7 +31,7 @@ mod event;
 mod exits;
 mod open;
 mod protocol;
-#[expect(dead_code, reason = "the protocols that use it are under way")]
+
 mod sql;
 mod state;
 mod stream;

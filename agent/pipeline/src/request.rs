@@ -139,6 +139,8 @@ pub enum ErrorType {
     ProcessExit,
     /// The peer's answer is not what the protocol allows.
     InvalidResponse,
+    /// The server did not run it, because one before it in its batch had failed.
+    Aborted,
     /// One end gave the stream up before the exchange was complete (RST_STREAM), for another reason than CANCEL.
     StreamReset(StreamError),
     /// Something else.
@@ -156,6 +158,7 @@ impl ErrorType {
             Self::Timeout => "timeout",
             Self::ProcessExit => "process_exit",
             Self::InvalidResponse => "invalid_response",
+            Self::Aborted => "aborted",
             Self::StreamReset(error) => error.as_str(),
             Self::Other => crate::semconv::OTHER,
         }
@@ -171,6 +174,7 @@ impl ErrorType {
             Self::Timeout => "the peer did not answer in time",
             Self::ProcessExit => "this process ended before the end",
             Self::InvalidResponse => "the answer is not valid",
+            Self::Aborted => "not run: one before it failed",
             Self::StreamReset(_) => "the stream was reset before the end",
             Self::Other => "the connection failed",
         }

@@ -11,6 +11,7 @@ use crate::protocol::dns::Queries;
 use crate::request::Operation;
 use crate::route::Router;
 use crate::span::Span;
+use crate::sql::cache::Sql;
 use crate::stats::{Drop, Stats};
 use crate::{Config, Sink};
 
@@ -22,6 +23,7 @@ pub(crate) struct State {
     pub(crate) context: Context,
     /// DNS queries that wait for their answer.
     pub(crate) queries: Queries,
+    pub(crate) sql: Sql,
     /// The newest moment that a record or a tick told of.
     pub(crate) now_ktime_ns: u64,
     pub(crate) idle_end_ns: u64,
@@ -42,6 +44,7 @@ impl State {
             open: OpenRequests::new(config.max_requests),
             context: Context::new(config.seed),
             queries: Queries::default(),
+            sql: Sql::default(),
             now_ktime_ns: 0,
             idle_end_ns: u64::try_from(config.idle_end.as_nanos()).unwrap_or(u64::MAX),
             redis_batches: config.redis_batches,

@@ -5,12 +5,10 @@
 //! biased: what may be a literal is one. Not here: syntax trees, plans, validity. Limits: names are taken as they are
 //! written; sets of characters whose later bytes may be quotes or backslashes (GBK, SJIS) are read as if they were not.
 
-mod cache;
+pub(crate) mod cache;
 mod keyword;
 mod lexer;
 mod outline;
-
-pub(crate) use cache::Sql;
 
 use crate::db_request::DbRequest;
 use crate::sql::lexer::{Lexer, Token};
@@ -28,6 +26,7 @@ pub(crate) struct Dialect {
 
 impl Dialect {
     pub(crate) const POSTGRESQL: Self = Self { mysql: false, backslash: false };
+    #[cfg(test)]
     pub(crate) const MYSQL: Self = Self { mysql: true, backslash: true };
 }
 
@@ -113,11 +112,6 @@ impl Statement {
         db.operation_name.push_clean(self.operation.as_str());
         db.collection_name.push_clean(self.collection.as_str());
         db.batch_size = (self.count > 1).then_some(u64::from(self.count));
-    }
-
-    /// The first operation, as it was written.
-    pub(crate) fn operation(&self) -> &str {
-        self.operation.as_str()
     }
 
     /// Whether there is nothing to do.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::sql::cache::Sql;
 use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 fn read(sql: &str, dialect: Dialect) -> Statement {
