@@ -1,7 +1,8 @@
 //! Skep, the agent: [`run`] wires the stages in the order in which data passes through them.
 //!
-//! selection → kernel programs → ring buffer → pipeline → [`shell::Shell`] → standard output, and the store behind the
-//! page and `skep top`. One thread drains and parses; a second one writes, a third one keeps and answers.
+//! selection → kernel programs → ring buffer → pipeline → [`shell::Shell`] → standard output, exporters, and the store
+//! behind the page and `skep top`. One thread drains and parses; a second one writes, a third one keeps, answers and
+//! exports.
 
 pub mod check;
 pub mod cli;
@@ -21,7 +22,6 @@ pub mod settings;
 pub mod shell;
 pub mod stats;
 pub mod store;
-pub mod top;
 pub mod ui;
 pub mod wake;
 
@@ -37,12 +37,13 @@ use crate::config::Config;
 use crate::discovery::Discovery;
 use crate::discovery::processes::Processes;
 use crate::discovery::resource::Host;
+use crate::export::otlp::Exporter;
 use crate::gate::Gate;
 use crate::kernel::ktime_ns;
 use crate::output::Output;
 use crate::probe::{Probe, ProbeConfig};
 use crate::runtime::Runtime;
-use crate::shell::Shell;
+use crate::shell::{Outlets, Shell};
 use crate::stats::Books;
 use crate::ui::health::Health;
 use crate::ui::hub::Tap;
@@ -61,6 +62,8 @@ const STATS_INTERVAL: Duration = Duration::from_secs(10);
 const AFTER_THE_LAST: Duration = Duration::from_millis(200);
 /// What standard output may take at the end, so that all is over within a second.
 const LAST_WRITE: Duration = Duration::from_millis(400);
+/// The same for the exporters, at the same time.
+const LAST_EXPORT: Duration = Duration::from_millis(500);
 /// What the thread for networks may take at the end.
 const LAST_ANSWER: Duration = Duration::from_millis(100);
 
@@ -71,17 +74,17 @@ const LAST_ANSWER: Duration = Duration::from_millis(100);
 pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     let signals = Signals::block().context("block signals")?;
     rights::never_gain_any().context("give up the way to more rights")?;
-    let rules = config.selection.rules.clone();
     let mut discovery = Discovery::new(config.selection)?;
     let runtime = Runtime::start().context("start the thread for networks")?;
+    let export = Exporter::start(&config.otlp, &runtime, random_seed()?)?;
     let ui = ui::start(config.ui, runtime.handle())?;
     let mut probe = Probe::load(&ProbeConfig {
         ring_bytes: config.limits.ring_bytes,
         max_connections: config.limits.max_connections,
         max_processes: config.limits.max_processes,
         max_threads: config.limits.max_threads,
-        report_all_exec: discovery.asks_programs(),
-        ports: discovery.ports(),
+        report_all_exec: discovery.has_exe_rules(),
+        ports: discovery.ports().to_vec(),
         btf: config.btf,
     })?;
     discovery.scan(|tgid| probe.select(tgid))?;
@@ -102,18 +105,10 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
         ..agent_pipeline::Config::default()
     });
     let output = Output::start(config.output).context("start the writer of standard output")?;
-    let mut processes = Processes::new(Host::read());
-    processes.set_identities(rules.iter().map(|rule| rule.identity.clone()).collect());
-    let tap = Tap::new(Arc::clone(&ui.hub));
-    let mut shell = Shell::new(
-        discovery,
-        processes,
-        Gate::new(config.gate, &rules),
-        output,
-        tap,
-        Clock::start(),
-        probe.control(),
-    );
+    let processes = Processes::new(Host::read());
+    let outlets = Outlets { output, export, tap: Tap::new(Arc::clone(&ui.hub)) };
+    let gate = Gate::new(config.gate);
+    let mut shell = Shell::new(discovery, processes, gate, outlets, Clock::start(), probe.control());
     for tgid in shell.discovery.all_selected().collect::<Vec<_>>() {
         shell.learn(tgid, &mut pipeline);
     }
@@ -144,13 +139,17 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     let elapsed = started.elapsed();
     let (kernel, map_memory_bytes) = (probe.counters(), probe.map_memory_bytes());
     drop(probe);
+    let exported = shell.export.begin_finish(LAST_EXPORT);
     let output = shell.output.finish(LAST_WRITE);
+    exported.wait();
     let books = Books {
         elapsed,
         kernel,
         pipeline: pipeline.stats(),
         output,
         left_out: shell.gate.left_out(),
+        export: shell.export.stats(),
+        own_spans: shell.own_spans,
         control_failed: shell.control_failed,
         map_memory_bytes,
     };
@@ -213,13 +212,15 @@ fn drain_until_end(
     }
 }
 
-fn books<'a>(probe: &mut Probe, pipeline: &'a Pipeline, shell: &Shell, elapsed: Duration) -> Books<'a> {
+fn books<'a>(probe: &mut Probe, pipeline: &'a Pipeline, shell: &'a Shell, elapsed: Duration) -> Books<'a> {
     Books {
         elapsed,
         kernel: probe.counters(),
         pipeline: pipeline.stats(),
         output: shell.output.stats(),
         left_out: shell.gate.left_out(),
+        export: shell.export.stats(),
+        own_spans: shell.own_spans,
         control_failed: shell.control_failed,
         map_memory_bytes: probe.map_memory_bytes(),
     }
@@ -242,13 +243,10 @@ fn drain(probe: &mut Probe, pipeline: &mut Pipeline, shell: &mut Shell) -> anyho
             shell.settle(pipeline);
         });
         total += count;
-        for (tgid, selected) in shell.take_to_select() {
-            if selected {
-                probe.select(tgid)?;
-                shell.learn(tgid, pipeline);
-            } else {
-                probe.deselect(tgid)?;
-            }
+        for tgid in shell.take_to_select() {
+            probe.select(tgid)?;
+            shell.discovery.selected(tgid);
+            shell.learn(tgid, pipeline);
         }
         if count < BATCH {
             break;

@@ -13,9 +13,9 @@ use agent_pipeline::stats::Stats;
 use agent_pipeline::{Pipeline, ProcessEvent, Sink, ThreadContext};
 
 use crate::clock::Clock;
+use crate::discovery::Discovery;
 use crate::discovery::processes::Processes;
-use crate::discovery::rules::RuleId;
-use crate::discovery::{Change, Discovery};
+use crate::export::otlp::Exporter;
 use crate::gate::Gate;
 use crate::output::Output;
 use crate::probe::Control;
@@ -36,15 +36,29 @@ pub struct Shell {
     pub gate: Gate,
     /// Where spans go.
     pub output: Output,
+    /// Where they go over the network.
+    pub export: Exporter,
+    /// Spans of Skep's own exports, seen because the collector is watched too, and left out.
+    pub own_spans: u64,
     /// The way to the page and to `skep top`.
     pub tap: Tap,
     /// Wishes that the kernel side refused.
     pub control_failed: u64,
     control: Control,
     events: VecDeque<ProcessEvent>,
-    to_select: Vec<(u32, bool)>,
+    to_select: Vec<u32>,
     warned: HashSet<(u32, Warning)>,
     now: Instant,
+}
+
+/// Where finished spans go, all three of them.
+pub struct Outlets {
+    /// Standard output.
+    pub output: Output,
+    /// The network.
+    pub export: Exporter,
+    /// The page and `skep top`.
+    pub tap: Tap,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,16 +69,18 @@ enum Warning {
 
 impl Sink for Shell {
     fn span(&mut self, span: &Span<'_>) {
-        if self.discovery.is_refused(span.tgid) {
+        if self.export.is_own(span.trace_id) {
+            self.own_spans += 1;
             return;
         }
         let resource = self.processes.resource(span.tgid);
         // What the views show is neither filtered nor sampled: it stays on this machine, and figures are exact.
         self.tap.span(span, resource, &self.clock);
-        // Metrics count every request that their filter leaves in, sampled or not.
+        // Metrics count every request that the filter leaves in, sampled or not: they come before the sampler.
         let mut span = *span;
         if self.gate.passes_to_traces(&mut span, resource) {
             self.output.span(&span, resource, &self.clock);
+            self.export.span(&span, resource, &self.clock);
         }
     }
 
@@ -89,17 +105,19 @@ impl Shell {
         discovery: Discovery,
         processes: Processes,
         gate: Gate,
-        output: Output,
-        tap: Tap,
+        outlets: Outlets,
         clock: Clock,
         control: Control,
     ) -> Self {
+        let Outlets { output, export, tap } = outlets;
         Self {
             clock,
             discovery,
             processes,
             gate,
             output,
+            export,
+            own_spans: 0,
             tap,
             control_failed: 0,
             control,
@@ -113,6 +131,7 @@ impl Shell {
     /// Time goes on; read once a tick, not once an event.
     pub fn tick(&mut self, now: Instant) {
         self.now = now;
+        self.export.tick(now);
     }
 
     /// Acts on process events. Called after each record, so that a child's first request already finds it known.
@@ -120,19 +139,23 @@ impl Shell {
         while let Some(event) = self.events.pop_front() {
             match event {
                 ProcessEvent::Fork { parent, child } => {
-                    self.discovery.forked(parent, child);
+                    self.discovery.selected(child);
                     let context = self.processes.learn_child(parent, child);
-                    self.follow(child, context, pipeline);
+                    self.follow_threads(child, context, pipeline);
+                }
+                ProcessEvent::Exec { tgid } if self.discovery.is_selected(tgid) => {
+                    self.learn(tgid, pipeline);
                 }
                 ProcessEvent::Exec { tgid } => {
-                    let change = self.discovery.exec(tgid);
-                    self.change(tgid, change, pipeline);
+                    if self.discovery.exec_matches(tgid) {
+                        self.to_select.push(tgid);
+                    }
                 }
                 ProcessEvent::Listen { tgid, port } => {
-                    let new = !self.discovery.is_selected(tgid);
-                    let change = self.discovery.listens(tgid, port);
-                    self.change(tgid, change, pipeline);
-                    if new && change == Change::Learn {
+                    // The kernel side has selected it already.
+                    if !self.discovery.is_selected(tgid) {
+                        self.discovery.selected(tgid);
+                        self.learn(tgid, pipeline);
                         log::info!("watching {}: it listens on port {port}", self.processes.label(tgid));
                     }
                 }
@@ -145,34 +168,20 @@ impl Shell {
         }
     }
 
-    /// Processes that are to be selected in the kernel and then learned, or no longer to be selected, since the last call.
-    pub fn take_to_select(&mut self) -> Vec<(u32, bool)> {
+    /// Processes that a rule selects since the last call; the caller selects them in the kernel.
+    pub fn take_to_select(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.to_select)
     }
 
     /// A process is watched from now on: reads who it is.
     pub fn learn(&mut self, tgid: u32, pipeline: &mut Pipeline) {
         let context = self.processes.learn(tgid);
-        self.follow(tgid, context, pipeline);
+        self.follow_threads(tgid, context, pipeline);
     }
 
-    /// Acts on what discovery says of a process.
-    pub fn change(&mut self, tgid: u32, change: Change, pipeline: &mut Pipeline) {
-        match change {
-            Change::None => {}
-            Change::Learn => self.learn(tgid, pipeline),
-            Change::Select => self.to_select.push((tgid, true)),
-            Change::Deselect => self.to_select.push((tgid, false)),
-        }
-    }
-
-    /// Hands on how a process is treated.
-    fn follow(&mut self, tgid: u32, context: ThreadContext, pipeline: &mut Pipeline) {
-        let rule = self.discovery.rule_of(tgid);
-        self.processes.set_rule(tgid, rule.unwrap_or(RuleId::MAX));
-        pipeline.set_route_set(tgid, rule);
+    /// Where threads tell nothing, the kernel side need not count their waits either.
+    fn follow_threads(&mut self, tgid: u32, context: ThreadContext, pipeline: &mut Pipeline) {
         pipeline.set_thread_context(tgid, context);
-        // Where threads tell nothing, the kernel side need not count their waits either.
         if self.control.set_quiet(tgid, context == ThreadContext::Never).is_err() {
             self.control_failed += 1;
         }

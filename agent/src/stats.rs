@@ -4,12 +4,13 @@
 //! In: the kernel side's counters, the pipeline's and the output's. Out: lines on standard error.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agent_common::counters::{COUNTER_NAMES, COUNTERS, Counter};
 use agent_pipeline::stats::Stats;
 
-use crate::gate::LEFT_OUT;
+use crate::export::otlp::stats::{ExportStats, SignalStats};
 use crate::output::OutputStats;
 
 /// All counters of a run at one moment.
@@ -23,7 +24,11 @@ pub struct Books<'a> {
     /// The output's.
     pub output: OutputStats,
     /// What filters and sampler left out on purpose: stage, reason, count.
-    pub left_out: [(&'static str, &'static str, u64); LEFT_OUT],
+    pub left_out: [(&'static str, &'static str, u64); 4],
+    /// The exporters'.
+    pub export: &'a ExportStats,
+    /// Spans of Skep's own exports, left out.
+    pub own_spans: u64,
     /// Requests to change a capture mode that the kernel refused.
     pub control_failed: u64,
     /// Memory of all kernel maps.
@@ -47,7 +52,7 @@ const LOSSES: &[Counter] = &[
 
 impl Books<'_> {
     /// The lines, without times or levels in front.
-    pub fn lines(&self) -> [String; 5] {
+    pub fn lines(&self) -> Vec<String> {
         let kernel = |counter: Counter| self.kernel[counter as usize];
         let pipeline = self.pipeline;
         let volumes = format!(
@@ -69,12 +74,24 @@ impl Books<'_> {
         let left_out = format!("left out on purpose by stage/reason:{}", list(self.left_out.iter().copied()));
         let mut kinds = agent_pipeline::stats::Kinds::default();
         for (_, process) in pipeline.processes() {
-            kinds.add(&process);
+            kinds.http1 += process.http1;
+            kinds.redis += process.redis;
+            kinds.tls += process.tls;
+            kinds.other += process.other;
+            kinds.mid_stream += process.mid_stream;
+            kinds.undecided += process.undecided;
         }
-        let kinds: Vec<String> =
-            kinds.by_name().iter().map(|(name, count)| format!("{name} {count}")).collect();
-        let connections = format!("connections by kind: {}", kinds.join(", "));
-        [volumes, drops, left_out, connections, self.closing_line()]
+        let connections = format!(
+            "connections by kind: http1 {}, redis {}, tls {}, other {}, mid_stream {}, undecided {}",
+            kinds.http1, kinds.redis, kinds.tls, kinds.other, kinds.mid_stream, kinds.undecided
+        );
+        let mut lines = vec![volumes, drops, left_out, connections, self.closing_line()];
+        lines.extend(export_line("spans", &self.export.traces));
+        lines.extend(export_line("data points", &self.export.metrics));
+        if self.own_spans > 0 {
+            lines.push(format!("export: {} spans of Skep's own requests left out", self.own_spans));
+        }
+        lines
     }
 
     /// Turns numbered by the kernel = turns seen + turns not captured on purpose + turns lost.
@@ -101,10 +118,13 @@ impl Books<'_> {
             let index = counter as usize;
             ("kernel", COUNTER_NAMES[index], self.kernel[index])
         });
-        kernel.chain(self.pipeline.drops()).chain([
+        let rest = kernel.chain(self.pipeline.drops()).chain([
             ("control", "refused", self.control_failed),
             ("output", "queue_full", self.output.queue_full),
-        ])
+        ]);
+        let traces = self.export.traces.drops().map(|(reason, count)| ("export", reason, count));
+        let metrics = self.export.metrics.drops().map(|(reason, count)| ("export_metrics", reason, count));
+        rest.chain(traces).chain(metrics)
     }
 }
 
@@ -115,6 +135,24 @@ fn list(counts: impl Iterator<Item = (&'static str, &'static str, u64)>) -> Stri
         let _ = write!(text, " {stage}/{reason} {count}");
     }
     if text.is_empty() { " none".into() } else { text }
+}
+
+/// What one signal's exporter did, where there is one: handed over = delivered + dropped + under way.
+fn export_line(items: &str, stats: &SignalStats) -> Option<String> {
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let handed_over = load(&stats.handed_over);
+    (handed_over > 0).then(|| {
+        format!(
+            "export: {handed_over} {items} handed over = {} delivered + {} dropped + {} under way; {} requests, {} of \
+             them failed, {} bytes sent",
+            load(&stats.delivered),
+            stats.drops().map(|(_, count)| count).sum::<u64>(),
+            load(&stats.queued),
+            load(&stats.requests),
+            load(&stats.failures),
+            load(&stats.sent_bytes),
+        )
+    })
 }
 
 /// Resident memory of Skep itself.

@@ -5,13 +5,10 @@
 //! variant and its arm in `parse!`. Bias of detection: a connection that might still be ours is held; once its
 //! first bytes cannot be ours, it is let go for good. Bytes decide, not ports.
 
-mod calls;
-pub(crate) mod dns;
+#[expect(dead_code, reason = "the first protocol with frames is under way")]
 mod frames;
 mod http1;
 mod http2;
-mod postgres;
-mod prepared;
 mod redis;
 mod tls;
 
@@ -20,9 +17,7 @@ use agent_common::capture::{CaptureMode, MODE_NONE};
 use crate::Sink;
 use crate::connection::Link;
 use crate::event::Direction;
-use crate::protocol::dns::DnsTcp;
 use crate::protocol::http1::Http1;
-use crate::protocol::postgres::Postgres;
 use crate::protocol::redis::Redis;
 use crate::state::State;
 use crate::stats::{Drop, Kind};
@@ -41,9 +36,7 @@ const PROTOCOLS: &[Protocol] = &[
     Protocol { kind: Kind::Http1, detect: http1::detect, begin: Some(http1::begin) },
     Protocol { kind: Kind::Tls, detect: tls::detect, begin: None },
     Protocol { kind: Kind::Other, detect: http2::detect, begin: None },
-    Protocol { kind: Kind::PostgreSql, detect: postgres::detect, begin: Some(postgres::begin) },
     Protocol { kind: Kind::Redis, detect: redis::detect, begin: Some(redis::begin) },
-    Protocol { kind: Kind::Dns, detect: dns::detect, begin: Some(dns::begin) },
 ];
 
 /// Bytes that are held at most until the protocol is known.
@@ -95,10 +88,6 @@ pub(crate) enum Parser {
     Http1(Http1),
     /// Redis and its kin.
     Redis(Box<Redis>),
-    /// DNS over TCP.
-    Dns(Box<DnsTcp>),
-    /// PostgreSQL.
-    Postgres(Box<Postgres>),
     /// Nothing to parse.
     Ignored,
 }
@@ -150,8 +139,6 @@ macro_rules! parse {
         match $parser {
             Parser::Http1($each) => $call,
             Parser::Redis($each) => $call,
-            Parser::Dns($each) => $call,
-            Parser::Postgres($each) => $call,
             Parser::Opening(_) | Parser::Ignored => {}
         }
     };

@@ -104,3 +104,6 @@ fn flags(span: &Span<'_>) -> u32 {
     };
     u32::from(span.flags) | remote
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::batch::SpanBatch;
+use super::sender::Attempted;
 use super::stats::{ExportDrop, ExportStats, SignalStats, add, subtract};
 
 /// Which of OTLP's services.
@@ -27,6 +28,14 @@ impl Signal {
         match self {
             Self::Traces => "traces",
             Self::Metrics => "metrics",
+        }
+    }
+
+    /// The word for what is counted.
+    pub(super) fn items(self) -> &'static str {
+        match self {
+            Self::Traces => "spans",
+            Self::Metrics => "data points",
         }
     }
 }
@@ -51,56 +60,56 @@ pub struct MetricsBatch {
 
 /// What a batch holds.
 #[derive(Debug)]
-pub enum Content {
-    /// Spans.
+pub(super) enum Content {
     Spans(SpanBatch),
-    /// A ready-made request.
     Encoded(Vec<u8>),
 }
 
 /// What the sender of a signal is told.
-pub enum Event {
-    /// Something to send.
+pub(super) enum Event {
     Batch {
-        /// What.
         content: Content,
-        /// Its part of the budget.
         claim: Claim,
     },
     /// Deliver what is there within this time, then answer.
     Finish {
-        /// This long.
         patience: Duration,
-        /// Told when it is over.
         done: std::sync::mpsc::SyncSender<()>,
     },
+    /// An attempt has ended.
+    Sent(Box<Attempted>),
+    /// A pause is over.
+    Wake,
+    /// So is the time at the end.
+    Deadline,
 }
 
 /// Where batches are handed over. Cheap to clone; any thread may use it.
 #[derive(Clone)]
-pub struct Inlet {
+pub(super) struct Inlet {
     events: UnboundedSender<Event>,
     budget: Budget,
 }
 
 /// The limits and counters of one signal.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub(super) struct Budget {
     limits: QueueLimits,
     stats: Arc<ExportStats>,
     signal: Signal,
 }
 
-/// A part of the budget, held by a batch until it is delivered or dropped.
+/// A part of the budget, held by a batch until it is delivered or dropped. Whatever happens to it, its items are
+/// counted: dropped without a word, they count as not delivered by the end of the run.
 #[derive(Debug)]
-pub struct Claim {
+pub(super) struct Claim {
     budget: Budget,
     items: u64,
     bytes: u64,
+    counted: bool,
 }
 
-/// Makes the queue of a signal.
-pub fn queue(
+pub(super) fn queue(
     limits: QueueLimits,
     stats: Arc<ExportStats>,
     signal: Signal,
@@ -111,7 +120,7 @@ pub fn queue(
 
 impl Inlet {
     /// Hands a batch over. Without room it is counted as dropped and given back, for its buffers.
-    pub fn push(&self, content: Content, items: u64, bytes: usize) -> Result<(), Content> {
+    pub(super) fn push(&self, content: Content, items: u64, bytes: usize) -> Result<(), Content> {
         let stats = self.budget.stats();
         add(&stats.handed_over, items);
         let Some(claim) = self.budget.claim(items, bytes as u64) else {
@@ -121,21 +130,19 @@ impl Inlet {
         // The sender lives as long as the run; after it nothing can be sent.
         self.events.send(Event::Batch { content, claim }).map_err(|error| {
             let Event::Batch { content, claim } = error.0 else { unreachable!("it was a batch") };
-            claim.drop_items(ExportDrop::Shutdown);
+            drop(claim);
             content
         })
     }
 
-    /// Asks for the end; the receiver hears when it is there.
-    pub fn finish(&self, patience: Duration) -> std::sync::mpsc::Receiver<()> {
+    pub(super) fn finish(&self, patience: Duration) -> std::sync::mpsc::Receiver<()> {
         let (done, finished) = std::sync::mpsc::sync_channel(1);
         // Without a sender the receiver is told at once that nobody will answer.
         let _ = self.events.send(Event::Finish { patience, done });
         finished
     }
 
-    /// The signal's counters.
-    pub fn stats(&self) -> &SignalStats {
+    pub(super) fn stats(&self) -> &SignalStats {
         self.budget.stats()
     }
 }
@@ -152,25 +159,27 @@ impl Budget {
         let stats = self.stats();
         let all_items = stats.queued.fetch_add(items, Ordering::Relaxed) + items;
         let all_bytes = stats.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        // Dropped at once without room, which gives the budget back.
-        let claim = Claim { budget: self.clone(), items, bytes };
-        (all_items <= self.limits.items && all_bytes <= self.limits.bytes).then_some(claim)
+        let mut claim = Claim { budget: self.clone(), items, bytes, counted: false };
+        if all_items > self.limits.items || all_bytes > self.limits.bytes {
+            // Dropped here, it gives the budget back; the caller counts.
+            claim.counted = true;
+            return None;
+        }
+        Some(claim)
     }
 }
 
 impl Claim {
-    /// Spans or data points.
-    pub fn items(&self) -> u64 {
+    pub(super) fn items(&self) -> u64 {
         self.items
     }
 
-    /// The signal's counters.
-    pub fn stats(&self) -> &SignalStats {
+    pub(super) fn stats(&self) -> &SignalStats {
         self.budget.stats()
     }
 
     /// The batch takes this much memory now: it was compressed, for instance.
-    pub fn resize(&mut self, bytes: usize) {
+    pub(super) fn resize(&mut self, bytes: usize) {
         let queued = &self.budget.stats().queued_bytes;
         add(queued, bytes as u64);
         subtract(queued, self.bytes);
@@ -178,14 +187,15 @@ impl Claim {
     }
 
     /// The other end took all but `rejected` of it.
-    pub fn delivered(self, rejected: u64) {
+    pub(super) fn delivered(mut self, rejected: u64) {
+        self.counted = true;
         let rejected = rejected.min(self.items);
         add(&self.stats().delivered, self.items - rejected);
         self.stats().drop(ExportDrop::PartialSuccess, rejected);
     }
 
-    /// None of it was delivered.
-    pub fn drop_items(self, reason: ExportDrop) {
+    pub(super) fn drop_items(mut self, reason: ExportDrop) {
+        self.counted = true;
         self.stats().drop(reason, self.items);
     }
 }
@@ -193,6 +203,9 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         let stats = self.budget.stats();
+        if !self.counted {
+            stats.drop(ExportDrop::Shutdown, self.items);
+        }
         subtract(&stats.queued, self.items);
         subtract(&stats.queued_bytes, self.bytes);
     }

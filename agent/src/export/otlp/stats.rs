@@ -75,16 +75,15 @@ impl SignalStats {
         EXPORT_DROPS.iter().zip(&self.drops).map(|(&reason, count)| (reason, count.load(Ordering::Relaxed)))
     }
 
-    /// Counts items that were not delivered.
-    pub fn drop(&self, reason: ExportDrop, items: u64) {
+    pub(super) fn drop(&self, reason: ExportDrop, items: u64) {
         add(&self.drops[reason as usize], items);
     }
 }
 
-pub(crate) fn add(counter: &AtomicU64, count: u64) {
+pub(super) fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
 
-pub(crate) fn subtract(counter: &AtomicU64, count: u64) {
+pub(super) fn subtract(counter: &AtomicU64, count: u64) {
     counter.fetch_sub(count, Ordering::Relaxed);
 }

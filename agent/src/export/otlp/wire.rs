@@ -64,11 +64,13 @@ pub fn put_fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-/// Appends a `fixed32`.
+/// Appends a `fixed32`; zero is left out.
 #[inline]
 pub fn put_fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
-    put_tag(out, field, FIXED32);
-    out.extend_from_slice(&value.to_le_bytes());
+    if value != 0 {
+        put_tag(out, field, FIXED32);
+        out.extend_from_slice(&value.to_le_bytes());
+    }
 }
 
 /// Appends a nested message whose length is not known beforehand.

@@ -1,6 +1,7 @@
 //! The table: one file for each section, in the order in which help and pages show them.
 
 pub mod limits;
+pub mod otlp;
 pub mod output;
 pub mod routes;
 pub mod run;
@@ -34,6 +35,11 @@ pub static SECTIONS: &[Section] = &[
         heading: "Routes",
         about: "How paths become routes is told in [routes.md](routes.md).",
         rows: routes::ROWS,
+    },
+    Section {
+        heading: "OTLP",
+        about: "What is exported, how it is retried and what is counted is told in [export.md](export.md).",
+        rows: otlp::ROWS,
     },
     Section { heading: "Limits", about: "Sizes of the kernel side's tables.", rows: limits::ROWS },
 ];
