@@ -14,6 +14,7 @@ Examples:
   sudo skep run --exe 'python3*' --summary
                                       every Python; figures per route at the end
   sudo skep run --port 8000-8999 --print json --duration 60 > spans.jsonl
+  sudo skep top                       all of it, live, in another terminal
   skep check                          what this kernel and your rights allow
 
 Skep needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE. It changes
@@ -30,6 +31,16 @@ Examples:
   sudo skep run --config /etc/skep.yaml
 
 Exit codes: 0 done, 1 failed, 2 bad usage.";
+
+const TOP_AFTER_HELP: &str = "\
+Without a selection it attaches to the newest `skep run` of this user; with
+one (--pid, --port, --exe or --config) it starts a run of its own.
+
+Examples:
+  sudo skep top
+  sudo skep top --port 8080
+
+`?` shows the keys.";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -55,6 +66,9 @@ pub enum Command {
     /// Watch processes and print the spans of their requests
     #[command(after_help = RUN_AFTER_HELP, max_term_width = 110)]
     Run(Flags),
+    /// Show services, operations, edges and traces live, in this terminal
+    #[command(after_help = TOP_AFTER_HELP, max_term_width = 110)]
+    Top(Box<TopArgs>),
     /// Say what this kernel and these rights allow, and how to get what is missing
     #[command(max_term_width = 110)]
     Check,
@@ -73,6 +87,20 @@ pub enum Command {
         /// Shell to complete for
         shell: clap_complete::Shell,
     },
+}
+
+/// Flags of `skep top`.
+#[derive(Debug, clap::Args)]
+pub struct TopArgs {
+    /// Attach to the `skep run` with this process number
+    #[arg(long, value_name = "PID")]
+    pub attach: Option<u32>,
+    /// Print one picture and end
+    #[arg(long)]
+    pub once: bool,
+    /// What to watch, with a run of its own.
+    #[command(flatten)]
+    pub flags: Flags,
 }
 
 /// What about the settings.

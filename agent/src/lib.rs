@@ -22,6 +22,7 @@ pub mod settings;
 pub mod shell;
 pub mod stats;
 pub mod store;
+pub mod top;
 pub mod ui;
 pub mod wake;
 
@@ -74,6 +75,7 @@ const LAST_ANSWER: Duration = Duration::from_millis(100);
 pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     let signals = Signals::block().context("block signals")?;
     rights::never_gain_any().context("give up the way to more rights")?;
+    let rules = config.selection.rules.clone();
     let mut discovery = Discovery::new(config.selection)?;
     let runtime = Runtime::start().context("start the thread for networks")?;
     let export = Exporter::start(&config.otlp, &runtime, random_seed()?)?;
@@ -83,8 +85,8 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
         max_connections: config.limits.max_connections,
         max_processes: config.limits.max_processes,
         max_threads: config.limits.max_threads,
-        report_all_exec: discovery.has_exe_rules(),
-        ports: discovery.ports().to_vec(),
+        report_all_exec: discovery.asks_programs(),
+        ports: discovery.ports(),
         btf: config.btf,
     })?;
     discovery.scan(|tgid| probe.select(tgid))?;
@@ -105,9 +107,10 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
         ..agent_pipeline::Config::default()
     });
     let output = Output::start(config.output).context("start the writer of standard output")?;
-    let processes = Processes::new(Host::read());
+    let mut processes = Processes::new(Host::read());
+    processes.set_identities(rules.iter().map(|rule| rule.identity.clone()).collect());
     let outlets = Outlets { output, export, tap: Tap::new(Arc::clone(&ui.hub)) };
-    let gate = Gate::new(config.gate);
+    let gate = Gate::new(config.gate, &rules);
     let mut shell = Shell::new(discovery, processes, gate, outlets, Clock::start(), probe.control());
     for tgid in shell.discovery.all_selected().collect::<Vec<_>>() {
         shell.learn(tgid, &mut pipeline);
@@ -243,10 +246,13 @@ fn drain(probe: &mut Probe, pipeline: &mut Pipeline, shell: &mut Shell) -> anyho
             shell.settle(pipeline);
         });
         total += count;
-        for tgid in shell.take_to_select() {
-            probe.select(tgid)?;
-            shell.discovery.selected(tgid);
-            shell.learn(tgid, pipeline);
+        for (tgid, selected) in shell.take_to_select() {
+            if selected {
+                probe.select(tgid)?;
+                shell.learn(tgid, pipeline);
+            } else {
+                probe.deselect(tgid)?;
+            }
         }
         if count < BATCH {
             break;

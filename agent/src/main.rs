@@ -5,15 +5,17 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{CommandFactory, Parser};
-use skep::cli::{Cli, Command, ConfigCommand};
+use skep::cli::{Cli, Command, ConfigCommand, TopArgs};
 use skep::config::{Config, LogConfig, LogFormat};
 use skep::settings::flags::Flags;
 use skep::settings::load::{self, environment};
 use skep::settings::problem::Problems;
-use skep::settings::rows::output::LOG_FORMAT;
+use skep::settings::rows::output::{LOG_FORMAT, PRINT};
 use skep::settings::rows::run::CONFIG;
+use skep::settings::rows::views::KEEP;
 use skep::settings::value::{Settings, Value};
 use skep::settings::{docs, print, schema};
+use skep::top::Which;
 use skep::{check, logging};
 
 const BAD_USAGE: u8 = 2;
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     let started = Instant::now();
     match Cli::parse().command {
         Command::Run(flags) => run(&flags, started),
+        Command::Top(arguments) => top(&arguments),
         Command::Check => {
             logging::start(LogConfig { format: LogFormat::Text, level: log::LevelFilter::Info });
             let report = check::check();
@@ -46,6 +49,28 @@ fn run(flags: &Flags, started: Instant) -> ExitCode {
     match skep::run(config, started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            log::error!("{}", one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn top(arguments: &TopArgs) -> ExitCode {
+    let which = match arguments.attach {
+        Some(pid) => Which::Pid(pid),
+        None if arguments.flags.is_empty() => Which::Any,
+        None => {
+            // The run reads and checks the flags itself.
+            let mut flags = arguments.flags.clone();
+            flags.set(&PRINT, "none");
+            flags.set(&KEEP, "true");
+            Which::Own(flags.to_arguments())
+        }
+    };
+    match skep::top::run(which, arguments.once) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            logging::start(LogConfig { format: LogFormat::Text, level: log::LevelFilter::Info });
             log::error!("{}", one_line(&error));
             ExitCode::FAILURE
         }

@@ -13,8 +13,9 @@ use agent_pipeline::stats::Stats;
 use agent_pipeline::{Pipeline, ProcessEvent, Sink, ThreadContext};
 
 use crate::clock::Clock;
-use crate::discovery::Discovery;
 use crate::discovery::processes::Processes;
+use crate::discovery::rules::RuleId;
+use crate::discovery::{Change, Discovery};
 use crate::export::otlp::Exporter;
 use crate::gate::Gate;
 use crate::output::Output;
@@ -46,7 +47,7 @@ pub struct Shell {
     pub control_failed: u64,
     control: Control,
     events: VecDeque<ProcessEvent>,
-    to_select: Vec<u32>,
+    to_select: Vec<(u32, bool)>,
     warned: HashSet<(u32, Warning)>,
     now: Instant,
 }
@@ -73,10 +74,13 @@ impl Sink for Shell {
             self.own_spans += 1;
             return;
         }
+        if self.discovery.is_refused(span.tgid) {
+            return;
+        }
         let resource = self.processes.resource(span.tgid);
         // What the views show is neither filtered nor sampled: it stays on this machine, and figures are exact.
         self.tap.span(span, resource, &self.clock);
-        // Metrics count every request that the filter leaves in, sampled or not: they come before the sampler.
+        // Metrics count every request that their filter leaves in, sampled or not.
         let mut span = *span;
         if self.gate.passes_to_traces(&mut span, resource) {
             self.output.span(&span, resource, &self.clock);
@@ -139,23 +143,19 @@ impl Shell {
         while let Some(event) = self.events.pop_front() {
             match event {
                 ProcessEvent::Fork { parent, child } => {
-                    self.discovery.selected(child);
+                    self.discovery.forked(parent, child);
                     let context = self.processes.learn_child(parent, child);
-                    self.follow_threads(child, context, pipeline);
-                }
-                ProcessEvent::Exec { tgid } if self.discovery.is_selected(tgid) => {
-                    self.learn(tgid, pipeline);
+                    self.follow(child, context, pipeline);
                 }
                 ProcessEvent::Exec { tgid } => {
-                    if self.discovery.exec_matches(tgid) {
-                        self.to_select.push(tgid);
-                    }
+                    let change = self.discovery.exec(tgid);
+                    self.change(tgid, change, pipeline);
                 }
                 ProcessEvent::Listen { tgid, port } => {
-                    // The kernel side has selected it already.
-                    if !self.discovery.is_selected(tgid) {
-                        self.discovery.selected(tgid);
-                        self.learn(tgid, pipeline);
+                    let new = !self.discovery.is_selected(tgid);
+                    let change = self.discovery.listens(tgid, port);
+                    self.change(tgid, change, pipeline);
+                    if new && change == Change::Learn {
                         log::info!("watching {}: it listens on port {port}", self.processes.label(tgid));
                     }
                 }
@@ -168,20 +168,34 @@ impl Shell {
         }
     }
 
-    /// Processes that a rule selects since the last call; the caller selects them in the kernel.
-    pub fn take_to_select(&mut self) -> Vec<u32> {
+    /// Processes that are to be selected in the kernel and then learned, or no longer to be selected, since the last call.
+    pub fn take_to_select(&mut self) -> Vec<(u32, bool)> {
         std::mem::take(&mut self.to_select)
     }
 
     /// A process is watched from now on: reads who it is.
     pub fn learn(&mut self, tgid: u32, pipeline: &mut Pipeline) {
         let context = self.processes.learn(tgid);
-        self.follow_threads(tgid, context, pipeline);
+        self.follow(tgid, context, pipeline);
     }
 
-    /// Where threads tell nothing, the kernel side need not count their waits either.
-    fn follow_threads(&mut self, tgid: u32, context: ThreadContext, pipeline: &mut Pipeline) {
+    /// Acts on what discovery says of a process.
+    pub fn change(&mut self, tgid: u32, change: Change, pipeline: &mut Pipeline) {
+        match change {
+            Change::None => {}
+            Change::Learn => self.learn(tgid, pipeline),
+            Change::Select => self.to_select.push((tgid, true)),
+            Change::Deselect => self.to_select.push((tgid, false)),
+        }
+    }
+
+    /// Hands on how a process is treated.
+    fn follow(&mut self, tgid: u32, context: ThreadContext, pipeline: &mut Pipeline) {
+        let rule = self.discovery.rule_of(tgid);
+        self.processes.set_rule(tgid, rule.unwrap_or(RuleId::MAX));
+        pipeline.set_route_set(tgid, rule);
         pipeline.set_thread_context(tgid, context);
+        // Where threads tell nothing, the kernel side need not count their waits either.
         if self.control.set_quiet(tgid, context == ThreadContext::Never).is_err() {
             self.control_failed += 1;
         }

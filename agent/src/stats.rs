@@ -11,6 +11,7 @@ use agent_common::counters::{COUNTER_NAMES, COUNTERS, Counter};
 use agent_pipeline::stats::Stats;
 
 use crate::export::otlp::stats::{ExportStats, SignalStats};
+use crate::gate::LEFT_OUT;
 use crate::output::OutputStats;
 
 /// All counters of a run at one moment.
@@ -24,7 +25,7 @@ pub struct Books<'a> {
     /// The output's.
     pub output: OutputStats,
     /// What filters and sampler left out on purpose: stage, reason, count.
-    pub left_out: [(&'static str, &'static str, u64); 4],
+    pub left_out: [(&'static str, &'static str, u64); LEFT_OUT],
     /// The exporters'.
     pub export: &'a ExportStats,
     /// Spans of Skep's own exports, left out.
@@ -74,17 +75,11 @@ impl Books<'_> {
         let left_out = format!("left out on purpose by stage/reason:{}", list(self.left_out.iter().copied()));
         let mut kinds = agent_pipeline::stats::Kinds::default();
         for (_, process) in pipeline.processes() {
-            kinds.http1 += process.http1;
-            kinds.redis += process.redis;
-            kinds.tls += process.tls;
-            kinds.other += process.other;
-            kinds.mid_stream += process.mid_stream;
-            kinds.undecided += process.undecided;
+            kinds.add(&process);
         }
-        let connections = format!(
-            "connections by kind: http1 {}, redis {}, tls {}, other {}, mid_stream {}, undecided {}",
-            kinds.http1, kinds.redis, kinds.tls, kinds.other, kinds.mid_stream, kinds.undecided
-        );
+        let kinds: Vec<String> =
+            kinds.by_name().iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let connections = format!("connections by kind: {}", kinds.join(", "));
         let mut lines = vec![volumes, drops, left_out, connections, self.closing_line()];
         lines.extend(export_line("spans", &self.export.traces));
         lines.extend(export_line("data points", &self.export.metrics));

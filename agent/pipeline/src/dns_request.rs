@@ -4,6 +4,9 @@
 
 use crate::text::Text;
 
+/// Answers that are kept.
+pub(crate) const ANSWERS_MAX: usize = 16;
+
 /// A DNS question and its answer.
 #[derive(Clone, Debug, Default)]
 pub struct DnsRequest {

@@ -3,10 +3,10 @@
 //! In: the bytes of one record, untrusted. Out: an [`Event`], or which [`Drop`] it is to be counted as. Lengths
 //! are checked here once, so that the stages behind can trust them.
 
-use agent_common::conn::ConnTuple;
+use agent_common::conn::{ConnTuple, SockAddr};
 use agent_common::event::{
-    ConnClosed, ConnEof, ConnError, ConnOpened, DataRecord, EventHeader, EventKind, FLAG_DATAGRAM,
-    FLAG_EGRESS, ProcessFork, ProcessListen, ProcessUnseen,
+    ConnClosed, ConnEof, ConnError, ConnOpened, DataRecord, DatagramRecord, EventHeader, EventKind,
+    FLAG_DATAGRAM, FLAG_EGRESS, ProcessFork, ProcessListen, ProcessUnseen,
 };
 use zerocopy::FromBytes;
 
@@ -42,8 +42,9 @@ impl Direction {
 pub(crate) enum Event<'a> {
     Data(Data<'a>),
     Opened(Opened),
-    /// A datagram socket is used for the first time; its id and the address of its sock.
-    DatagramSocket(u64, u64),
+    /// A datagram socket is used for the first time.
+    DatagramSocket(Opened),
+    Datagram(Datagram<'a>),
     Closed(Closed),
     Eof(Eof),
     Error(Failed),
@@ -71,6 +72,16 @@ pub(crate) struct Data<'a> {
     pub(crate) len: u64,
     pub(crate) head: &'a [u8],
     pub(crate) tail: &'a [u8],
+}
+
+/// One message of a datagram socket, or its first bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Datagram<'a> {
+    pub(crate) call: Call,
+    /// Family 0 where the call does not name it.
+    pub(crate) peer: SockAddr,
+    pub(crate) len: u64,
+    pub(crate) bytes: &'a [u8],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -146,7 +157,7 @@ pub(crate) fn decode(record: &[u8]) -> Result<Event<'_>, Drop> {
             let (unseen, _) = read::<ProcessUnseen>(record)?;
             Ok(process(&header, ProcessEvent::Unseen { tgid: header.tgid, what: unseen.what }))
         }
-        EventKind::DATAGRAM => Err(Drop::Datagram),
+        EventKind::DATAGRAM => datagram(record),
         _ => Err(Drop::UnknownKind),
     }
 }
@@ -198,10 +209,8 @@ fn data(record: &[u8]) -> Result<Data<'_>, Drop> {
 
 fn opened(record: &[u8]) -> Result<Event<'_>, Drop> {
     let (opened, _) = read::<ConnOpened>(record)?;
-    if opened.header.flags & FLAG_DATAGRAM != 0 {
-        return Ok(Event::DatagramSocket(opened.header.conn_id, opened.sock));
-    }
-    Ok(Event::Opened(Opened {
+    let kind = if opened.header.flags & FLAG_DATAGRAM == 0 { Event::Opened } else { Event::DatagramSocket };
+    Ok(kind(Opened {
         conn_id: opened.header.conn_id,
         tgid: opened.header.tgid,
         ktime_ns: opened.header.ktime_ns,
@@ -209,6 +218,28 @@ fn opened(record: &[u8]) -> Result<Event<'_>, Drop> {
         sock: opened.sock,
         tuple: opened.tuple,
         offsets: [opened.ingress_offset, opened.egress_offset],
+    }))
+}
+
+fn datagram(record: &[u8]) -> Result<Event<'_>, Drop> {
+    let (datagram, payload) = read::<DatagramRecord>(record)?;
+    if datagram.head_len > datagram.len {
+        return Err(Drop::BadLength);
+    }
+    Ok(Event::Datagram(Datagram {
+        call: Call {
+            conn_id: datagram.header.conn_id,
+            tgid: datagram.header.tgid,
+            tid: datagram.tid,
+            ktime_ns: datagram.header.ktime_ns,
+            direction: Direction::of(datagram.header.flags),
+            turn: 0,
+            waits: datagram.waits,
+        },
+        peer: datagram.peer,
+        len: u64::from(datagram.len),
+        // The ring buffer rounds records up: bytes behind the message are not part of it.
+        bytes: payload.get(..datagram.head_len as usize).ok_or(Drop::BadLength)?,
     }))
 }
 

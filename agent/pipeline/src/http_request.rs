@@ -270,13 +270,13 @@ impl HttpRequest {
     }
 
     /// Names the route. CONNECT and `OPTIONS *` have none.
-    pub(crate) fn find_route(&mut self, scope: u64, router: &mut Router) {
+    pub(crate) fn find_route(&mut self, server: (u32, u64), router: &mut Router) {
         if !self.path.as_str().starts_with('/') {
             return;
         }
         let method =
             if self.method == Method::Other { self.method_original.as_str() } else { self.method.as_str() };
-        router.route(scope, method, self.path.as_str(), self.status_code, &mut self.route);
+        router.route(server, method, self.path.as_str(), self.status_code, &mut self.route);
     }
 
     /// Puts the URL together again from what was asked for, else from where it was asked.

@@ -31,18 +31,21 @@ mod event;
 mod exits;
 mod open;
 mod protocol;
+
+mod sql;
 mod state;
 mod stream;
 mod traces;
 
 use std::time::Duration;
 
-use agent_common::capture::{CaptureMode, MODE_NONE};
+use agent_common::capture::CaptureMode;
 use agent_common::event::FLAG_RESET;
 
 use crate::connection::{Connection, Connections};
 use crate::event::{Closed, Data, Direction, Eof, Event, Failed};
 use crate::exits::Exits;
+use crate::protocol::dns::{self, Datagrams};
 use crate::request::{ErrorType, Request};
 use crate::route::RouteConfig;
 
@@ -161,6 +164,7 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Pipeline {
     connections: Connections,
+    datagrams: Datagrams,
     state: State,
     exits: Exits,
 }
@@ -170,6 +174,7 @@ impl Pipeline {
     pub fn new(config: Config) -> Self {
         Self {
             connections: Connections::new(config.max_connections),
+            datagrams: Datagrams::new(config.max_connections),
             exits: Exits::default(),
             state: State::new(&config),
         }
@@ -184,11 +189,14 @@ impl Pipeline {
         match event::decode(record) {
             Ok(Event::Data(data)) => self.on_data(&data, sink),
             Ok(Event::Opened(opened)) => self.connections.open(&opened, &mut self.state),
-            // No datagram protocol is parsed yet: the kernel side need not copy what would only be counted.
-            Ok(Event::DatagramSocket(conn_id, sock)) => {
-                sink.set_capture(conn_id, sock, CaptureMode { mode: MODE_NONE, ..CaptureMode::default() });
+            Ok(Event::DatagramSocket(opened)) => self.datagrams.open(&opened, &mut self.state, sink),
+            Ok(Event::Datagram(datagram)) => {
+                let state = &mut self.state;
+                state.now_ktime_ns = state.now_ktime_ns.max(datagram.call.ktime_ns);
+                state.stats.bytes += datagram.bytes.len() as u64;
+                self.datagrams.on_datagram(&datagram, state, sink);
             }
-            Ok(Event::Closed(closed)) => self.on_closed(&closed),
+            Ok(Event::Closed(closed)) => self.on_closed(&closed, sink),
             Ok(Event::Eof(eof)) => self.on_eof(&eof, sink),
             Ok(Event::Error(failed)) => self.on_error(&failed),
             Ok(Event::Process(event, ktime_ns)) => self.on_process(event, ktime_ns, sink),
@@ -212,6 +220,7 @@ impl Pipeline {
                 connection.parser.on_wake(&mut connection.link, state, sink);
             }
         }
+        dns::on_tick(state, sink);
         state.settle(false, sink);
         self.exits.forget_old(state.now_ktime_ns);
     }
@@ -229,6 +238,8 @@ impl Pipeline {
             }
             self.connections.remove(conn_id, &mut self.state);
         }
+        dns::finish(&mut self.state, sink);
+        self.datagrams.clear();
         self.state.settle(true, sink);
     }
 
@@ -237,8 +248,19 @@ impl Pipeline {
         self.state.context.set_policy(tgid, policy);
     }
 
+    /// Other route patterns from now on; which process has which set is to be said anew.
+    pub fn set_routes(&mut self, routes: &RouteConfig) {
+        self.state.router.reconfigure(routes);
+    }
+
+    /// A process has a set of route patterns of its own ([`RouteConfig::sets`]), or none.
+    pub fn set_route_set(&mut self, tgid: u32, set: Option<usize>) {
+        self.state.router.set_process(tgid, set);
+    }
+
     /// Forgets what is kept about a process that is gone.
     pub fn forget_process(&mut self, tgid: u32) {
+        self.state.router.set_process(tgid, None);
         self.state.context.set_policy(tgid, ThreadContext::Never);
         self.state.stats.forget_process(tgid);
     }
@@ -256,7 +278,12 @@ impl Pipeline {
     /// What is held right now.
     pub fn usage(&self) -> Usage {
         let (requests, buffered_bytes, waiting_spans) = self.state.usage();
-        Usage { connections: self.connections.len(), requests, buffered_bytes, waiting_spans }
+        Usage {
+            connections: self.connections.len() + self.datagrams.len(),
+            requests,
+            buffered_bytes,
+            waiting_spans,
+        }
     }
 
     #[inline]
@@ -272,9 +299,12 @@ impl Pipeline {
     }
 
     /// Late records of a closed connection are waited for until the next tick.
-    fn on_closed(&mut self, closed: &Closed) {
+    fn on_closed(&mut self, closed: &Closed, sink: &mut impl Sink) {
         let state = &mut self.state;
         state.now_ktime_ns = state.now_ktime_ns.max(closed.ktime_ns);
+        if self.datagrams.on_closed(closed, state, sink) {
+            return;
+        }
         let Some(Connection { link, parser }) = self.connections.get(closed.conn_id) else { return };
         parser.on_closing(state);
         link.close_books(closed.turns, &mut state.stats);
@@ -303,6 +333,7 @@ impl Pipeline {
         if let Some(Connection { link, .. }) = self.connections.get(failed.conn_id) {
             link.break_with(ErrorType::from_errno(failed.errno), failed.ktime_ns);
         }
+        self.datagrams.on_error(failed);
     }
 
     fn on_process(&mut self, event: ProcessEvent, ktime_ns: u64, sink: &mut impl Sink) {

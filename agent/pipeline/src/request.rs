@@ -131,12 +131,16 @@ pub enum ErrorType {
     ConnectionClosed,
     /// This process closed before the exchange was complete, or one end cancelled it.
     Canceled,
-    /// The kernel gave up waiting for the peer (ETIMEDOUT).
+    /// Nobody listens there (ECONNREFUSED).
+    ConnectionRefused,
+    /// The peer did not answer in time: the kernel gave up (ETIMEDOUT), or the process did.
     Timeout,
     /// This process ended before the exchange was complete.
     ProcessExit,
     /// The peer's answer is not what the protocol allows.
     InvalidResponse,
+    /// The server did not run it, because one before it in its batch had failed.
+    Aborted,
     /// One end gave the stream up before the exchange was complete (RST_STREAM), for another reason than CANCEL.
     StreamReset(StreamError),
     /// Something else.
@@ -149,10 +153,12 @@ impl ErrorType {
         match self {
             Self::ConnectionReset => "connection_reset",
             Self::ConnectionClosed => "connection_closed",
+            Self::ConnectionRefused => "connection_refused",
             Self::Canceled => "canceled",
             Self::Timeout => "timeout",
             Self::ProcessExit => "process_exit",
             Self::InvalidResponse => "invalid_response",
+            Self::Aborted => "aborted",
             Self::StreamReset(error) => error.as_str(),
             Self::Other => crate::semconv::OTHER,
         }
@@ -163,10 +169,12 @@ impl ErrorType {
         match self {
             Self::ConnectionReset => "connection reset by the peer",
             Self::ConnectionClosed => "connection closed by the peer before the end",
+            Self::ConnectionRefused => "nobody listens at the peer's address",
             Self::Canceled => "given up before the end",
             Self::Timeout => "the peer did not answer in time",
             Self::ProcessExit => "this process ended before the end",
             Self::InvalidResponse => "the answer is not valid",
+            Self::Aborted => "not run: one before it failed",
             Self::StreamReset(_) => "the stream was reset before the end",
             Self::Other => "the connection failed",
         }
@@ -177,6 +185,7 @@ impl ErrorType {
         match errno {
             32 | 103 | 104 => Self::ConnectionReset, // EPIPE, ECONNABORTED, ECONNRESET
             110 => Self::Timeout,                    // ETIMEDOUT
+            111 => Self::ConnectionRefused,          // ECONNREFUSED
             _ => Self::Other,
         }
     }
@@ -305,9 +314,9 @@ impl Request {
     /// Called once, when the request is finished, before its span is made: names the route of a server request
     /// and puts the URL of a client request together.
     pub fn complete(&mut self, router: &mut Router) {
-        let scope = self.route_scope();
+        let server = (self.tgid, self.route_scope());
         match (&mut self.operation, self.kind) {
-            (Operation::Http(http), SpanKind::Server) => http.find_route(scope, router),
+            (Operation::Http(http), SpanKind::Server) => http.find_route(server, router),
             (Operation::Http(http), _) => http.build_url_full(&self.tuple.peer),
             (Operation::Db(_) | Operation::Dns(_) | Operation::Rpc(_), _) => {}
         }

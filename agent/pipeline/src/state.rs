@@ -7,9 +7,11 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use crate::context::Context;
 use crate::open::{OpenRequests, Slot};
+use crate::protocol::dns::Queries;
 use crate::request::Operation;
 use crate::route::Router;
 use crate::span::Span;
+use crate::sql::cache::Sql;
 use crate::stats::{Drop, Stats};
 use crate::{Config, Sink};
 
@@ -19,11 +21,14 @@ pub(crate) struct State {
     pub(crate) stats: Stats,
     pub(crate) open: OpenRequests,
     pub(crate) context: Context,
+    /// DNS queries that wait for their answer.
+    pub(crate) queries: Queries,
+    pub(crate) sql: Sql,
     /// The newest moment that a record or a tick told of.
     pub(crate) now_ktime_ns: u64,
     pub(crate) idle_end_ns: u64,
     pub(crate) redis_batches: bool,
-    router: Router,
+    pub(crate) router: Router,
     /// Finished requests whose trace is not certain yet.
     settling: VecDeque<Slot>,
     /// Connections that want to be looked at, the soonest first.
@@ -38,6 +43,8 @@ impl State {
             stats: Stats::new(),
             open: OpenRequests::new(config.max_requests),
             context: Context::new(config.seed),
+            queries: Queries::default(),
+            sql: Sql::default(),
             now_ktime_ns: 0,
             idle_end_ns: u64::try_from(config.idle_end.as_nanos()).unwrap_or(u64::MAX),
             redis_batches: config.redis_batches,

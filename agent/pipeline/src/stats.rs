@@ -25,7 +25,7 @@ drops! {
     UnknownKind = "event", "unknown_kind";
     /// A record whose lengths contradict each other.
     BadLength = "event", "bad_length";
-    /// A datagram: no datagram protocol is parsed yet.
+    /// A datagram that is not DNS, of a socket that was not let go yet.
     Datagram = "event", "datagram";
     /// A connection forgotten because the table was full.
     ConnectionEvicted = "connection", "table_full";
@@ -70,6 +70,20 @@ drops! {
     HeldAtClose = "http1", "held_at_close";
     /// A request still open when the run ended.
     OpenAtEnd = "http1", "open_at_end";
+    /// An operation of a database whose answer, or an answer whose operation, was lost.
+    DbGap = "database", "gap";
+    /// An answer that does not fit the operation that it should answer: another one was missed.
+    DbMismatch = "database", "mismatch";
+    /// An answer to no operation that was seen.
+    DbAnswerWithoutRequest = "database", "answer_without_request";
+    /// Operations beyond those that may wait for an answer on one connection.
+    DbTooManyOutstanding = "database", "too_many_outstanding";
+    /// A prepared statement whose text was not kept, because as much as is allowed was; its spans have none.
+    DbStatementNotKept = "database", "statement_not_kept";
+    /// A connection of a database whose bytes are compressed: it is not understood.
+    DbCompressed = "database", "compressed";
+    /// An operation of a database that was still open when the run ended.
+    DbOpenAtEnd = "database", "open_at_end";
     /// A turn of a Redis connection that was skipped until one began with a whole command.
     RedisMidStream = "redis", "mid_stream";
     /// A place where commands and answers could no longer be matched, and each command lost there.
@@ -90,6 +104,12 @@ drops! {
     RedisUnanswered = "redis", "unanswered";
     /// A command still open when the run ended.
     RedisOpenAtEnd = "redis", "open_at_end";
+    /// A DNS message over TCP that is none.
+    DnsInvalid = "dns", "invalid";
+    /// A DNS answer to no query that is open: a second one, or one that came too late.
+    DnsAnswerWithoutQuery = "dns", "answer_without_query";
+    /// A DNS query still open when the run ended.
+    DnsOpenAtEnd = "dns", "open_at_end";
     /// A request dropped because as many as are allowed were open.
     RequestTableFull = "request", "table_full";
     /// Bytes not held because the buffers were full.
@@ -98,39 +118,67 @@ drops! {
     AmbiguousParent = "context", "ambiguous_parent";
 }
 
-/// Connections of one process, by what they speak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kinds {
-    /// HTTP/1.0 or 1.1.
-    pub http1: u64,
-    /// Redis and what speaks its protocol.
-    pub redis: u64,
-    /// TLS: bytes that only the process can read.
-    pub tls: u64,
-    /// Something that is not parsed.
-    pub other: u64,
-    /// Opened before Skep saw them, and no message has begun since.
-    pub mid_stream: u64,
-    /// Open, and nothing is known yet.
-    pub undecided: u64,
+/// Declares the kinds once: variant, counter and meaning stay side by side.
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])* $kind:ident = $field:ident;)*) => {
+        /// Connections of one process, by what they speak.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Kinds {
+            $($(#[doc = $doc])* pub $field: u64,)*
+            /// Open, and nothing is known yet.
+            pub undecided: u64,
+        }
+
+        /// What a connection was found to speak.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            /// Not known yet.
+            #[default]
+            Undecided,
+            $($(#[doc = $doc])* $kind,)*
+        }
+
+        impl Kinds {
+            /// Name and number of each kind, those that are undecided last.
+            pub fn by_name(&self) -> Vec<(&'static str, u64)> {
+                let mut by_name = vec![$((stringify!($field), self.$field),)*];
+                by_name.push(("undecided", self.undecided));
+                by_name
+            }
+
+            /// Adds another process' connections.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$field += other.$field;)*
+                self.undecided += other.undecided;
+            }
+
+            fn counter(&mut self, kind: Kind) -> &mut u64 {
+                match kind {
+                    Kind::Undecided => &mut self.undecided,
+                    $(Kind::$kind => &mut self.$field,)*
+                }
+            }
+        }
+    };
 }
 
-/// What a connection was found to speak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Not known yet.
-    #[default]
-    Undecided,
-    /// Not known, and its beginning was missed.
-    MidStream,
+kinds! {
     /// HTTP/1.0 or 1.1.
-    Http1,
+    Http1 = http1;
     /// Redis and what speaks its protocol.
-    Redis,
-    /// TLS.
-    Tls,
-    /// Anything else.
-    Other,
+    Redis = redis;
+    /// DNS over TCP.
+    Dns = dns;
+    /// PostgreSQL.
+    PostgreSql = postgresql;
+    /// MySQL and MariaDB.
+    MySql = mysql;
+    /// TLS: bytes that only the process can read.
+    Tls = tls;
+    /// Something that is not parsed.
+    Other = other;
+    /// Opened before Skep saw them, and no message has begun since.
+    MidStream = mid_stream;
 }
 
 /// The pipeline's counters.
@@ -216,18 +264,5 @@ impl Stats {
 
     pub(crate) fn forget_process(&mut self, tgid: u32) {
         self.kinds.remove(&tgid);
-    }
-}
-
-impl Kinds {
-    fn counter(&mut self, kind: Kind) -> &mut u64 {
-        match kind {
-            Kind::Undecided => &mut self.undecided,
-            Kind::MidStream => &mut self.mid_stream,
-            Kind::Http1 => &mut self.http1,
-            Kind::Redis => &mut self.redis,
-            Kind::Tls => &mut self.tls,
-            Kind::Other => &mut self.other,
-        }
     }
 }

@@ -95,6 +95,11 @@ impl<const MAX: usize> Text<MAX> {
         }
     }
 
+    /// Nothing more is to be appended, as if it did not fit.
+    pub(crate) fn close(&mut self) {
+        self.truncated = true;
+    }
+
     #[cold]
     fn push_unusual(&mut self, bytes: &[u8]) {
         for chunk in bytes.utf8_chunks() {

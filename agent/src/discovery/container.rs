@@ -8,7 +8,12 @@
 pub(super) fn container_id(cgroup: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(cgroup).ok()?;
     // hierarchy:controllers:path, one line a hierarchy (v1), or the one line `0::path` (v2).
-    text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).find_map(id_of_path)
+    paths(text).find_map(id_of_path)
+}
+
+/// The paths of a process's control groups.
+pub(super) fn paths(cgroup: &str) -> impl Iterator<Item = &str> {
+    cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2))
 }
 
 fn id_of_path(path: &str) -> Option<String> {

@@ -1,5 +1,5 @@
-//! Which processes listen on a TCP port: /proc/net/tcp{,6} of each network namespace, then the descriptors of the
-//! processes in it. Used once, at start; later listeners are told by the kernel side.
+//! Which processes listen on which TCP ports: /proc/net/tcp{,6} of each network namespace, then the descriptors of the
+//! processes in it. Used at start and when rules change; later listeners are told by the kernel side.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -12,17 +12,17 @@ const MAX_TABLE_BYTES: u64 = 64 * 1024 * 1024;
 /// Descriptors of one process that are looked at.
 const MAX_DESCRIPTORS: usize = 100_000;
 
-/// Processes that listen on a port of one of the inclusive `ranges`.
-pub(super) fn listening_processes(ranges: &[(u16, u16)]) -> BTreeSet<u32> {
+/// Processes that listen on ports of the inclusive `ranges`, with those ports.
+pub(super) fn listening_processes(ranges: &[(u16, u16)]) -> BTreeMap<u32, BTreeSet<u16>> {
     let mut by_namespace = BTreeMap::<u64, Vec<u32>>::new();
     for pid in procfs::processes() {
         if let Some(namespace) = procfs::link_inode(format!("/proc/{pid}/ns/net"), "net") {
             by_namespace.entry(namespace).or_default().push(pid);
         }
     }
-    let mut found = BTreeSet::new();
+    let mut found = BTreeMap::new();
     for pids in by_namespace.values() {
-        let mut sockets = BTreeSet::new();
+        let mut sockets = BTreeMap::new();
         // Any process of the namespace shows its table; one that has just ended shows none.
         for table in ["tcp", "tcp6"] {
             let open = |pid: &u32| File::open(format!("/proc/{pid}/net/{table}")).ok();
@@ -31,20 +31,21 @@ pub(super) fn listening_processes(ranges: &[(u16, u16)]) -> BTreeSet<u32> {
             }
         }
         if !sockets.is_empty() {
-            found.extend(pids.iter().copied().filter(|&pid| holds_any(pid, &sockets)));
+            let ports = pids.iter().map(|&pid| (pid, ports_of(pid, &sockets)));
+            found.extend(ports.filter(|(_, ports)| !ports.is_empty()));
         }
     }
     found
 }
 
-fn read_table(file: impl Read, ranges: &[(u16, u16)], sockets: &mut BTreeSet<u64>) {
+fn read_table(file: impl Read, ranges: &[(u16, u16)], sockets: &mut BTreeMap<u64, u16>) {
     let mut reader = BufReader::new(file.take(MAX_TABLE_BYTES));
     let mut line = Vec::new();
     while let Ok(1..) = reader.read_until(b'\n', &mut line) {
         if let Some((port, inode)) = parse_listener(&line)
             && ranges.iter().any(|&(first, last)| (first..=last).contains(&port))
         {
-            sockets.insert(inode);
+            sockets.insert(inode, port);
         }
         line.clear();
     }
@@ -59,13 +60,14 @@ fn parse_listener(line: &[u8]) -> Option<(u16, u64)> {
     (state == "0A").then_some((u16::from_str_radix(port, 16).ok()?, inode))
 }
 
-fn holds_any(pid: u32, sockets: &BTreeSet<u64>) -> bool {
-    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+fn ports_of(pid: u32, sockets: &BTreeMap<u64, u16>) -> BTreeSet<u16> {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return BTreeSet::new() };
     entries
         .take(MAX_DESCRIPTORS)
         .filter_map(Result::ok)
         .filter_map(|entry| procfs::link_inode(entry.path(), "socket"))
-        .any(|inode| sockets.contains(&inode))
+        .filter_map(|inode| sockets.get(&inode).copied())
+        .collect()
 }
 
 #[cfg(test)]
@@ -80,9 +82,9 @@ mod tests {
 ";
 
     fn check(ranges: &[(u16, u16)], expected: &[u64]) {
-        let mut sockets = BTreeSet::new();
+        let mut sockets = BTreeMap::new();
         read_table(TABLE.as_bytes(), ranges, &mut sockets);
-        assert_eq!(sockets.into_iter().collect::<Vec<_>>(), expected);
+        assert_eq!(sockets.into_keys().collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -96,6 +98,6 @@ mod tests {
     fn this_process_is_found_by_its_port() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert!(listening_processes(&[(port, port)]).contains(&std::process::id()));
+        assert!(listening_processes(&[(port, port)])[&std::process::id()].contains(&port));
     }
 }

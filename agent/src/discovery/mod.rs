@@ -11,9 +11,11 @@ pub mod processes;
 mod procfs;
 mod program;
 pub mod resource;
+pub mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::rules::{Fit, RuleId, Rules};
 use crate::config::Selection;
 
 /// Rounds of looking for children of children: each is one look at all processes.
@@ -48,16 +50,38 @@ pub enum SelectionError {
     ForeignNamespace,
 }
 
+/// Processes whose ports, or whose refusal, are remembered.
+const MAX_REMEMBERED: usize = 4096;
+
 /// The selection rules at work.
 pub struct Discovery {
-    rules: Selection,
+    rules: Rules,
+    /// The processes of the short form, as they are told.
+    pids: Vec<u32>,
     me: u32,
-    selected: BTreeSet<u32>,
+    selected: BTreeMap<u32, RuleId>,
+    /// Ports that a rule names and a process is known to listen on.
+    listening: BTreeMap<u32, BTreeSet<u16>>,
+    /// Processes that the kernel side selected and no rule wants: what was seen of them in between is not shown.
+    refused: BTreeSet<u32>,
+}
+
+/// What an event means for a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// It is to be selected in the kernel and looked at.
+    Select,
+    /// It is selected and to be looked at anew.
+    Learn,
+    /// It is to be deselected in the kernel.
+    Deselect,
 }
 
 impl Discovery {
     /// Checks the processes that were asked for by number.
-    pub fn new(mut rules: Selection) -> Result<Self, SelectionError> {
+    pub fn new(mut selection: Selection) -> Result<Self, SelectionError> {
         // The initial pid namespace has had this inode number since namespaces have inodes.
         const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
         if procfs::link_inode("/proc/self/ns/pid", "pid").is_some_and(|inode| inode != INITIAL_PID_NAMESPACE)
@@ -65,7 +89,7 @@ impl Discovery {
             return Err(SelectionError::ForeignNamespace);
         }
         let me = std::process::id();
-        for pid in &mut rules.pids {
+        for pid in &mut selection.pids {
             let asked = *pid;
             let (tgid, _) = procfs::tgid_and_ns_pid(asked).ok_or(SelectionError::NoSuchProcess(asked))?;
             if !procfs::stat(tgid).ok_or(SelectionError::NoSuchProcess(asked))?.is_alive() {
@@ -79,21 +103,35 @@ impl Discovery {
             }
             *pid = tgid;
         }
-        Ok(Self { rules, me, selected: BTreeSet::new() })
+        Ok(Self {
+            rules: Rules::new(&selection),
+            pids: selection.pids,
+            me,
+            selected: BTreeMap::new(),
+            listening: BTreeMap::new(),
+            refused: BTreeSet::new(),
+        })
     }
 
     /// Looks at all processes and hands those to `select` that a rule selects and that were not selected before,
     /// their descendants after them. Called before capture is live and once more when it is, so that nobody who
     /// came in between is missed.
     pub fn scan<E>(&mut self, mut select: impl FnMut(u32) -> Result<(), E>) -> Result<(), E> {
-        let mut matching: BTreeSet<u32> = self.rules.pids.iter().copied().collect();
-        if !self.rules.ports.is_empty() {
-            matching.extend(listeners::listening_processes(&self.rules.ports));
+        let ports = self.rules.ports();
+        if !ports.is_empty() {
+            for (tgid, ports) in listeners::listening_processes(&ports) {
+                self.note_ports(tgid, ports);
+            }
         }
-        if !self.rules.exes.is_empty() {
-            matching.extend(procfs::processes().into_iter().filter(|&tgid| self.exe_matches(tgid)));
+        let mut found = BTreeMap::new();
+        for tgid in procfs::processes() {
+            if let Fit::Rule(rule) = self.fit(tgid)
+                && (procfs::exe(tgid).is_some() || !procfs::arguments(tgid).is_empty())
+            {
+                found.insert(tgid, rule);
+            }
         }
-        self.add(matching, &mut select)?;
+        self.add(found, &mut select)?;
         // A child made after its parent was selected is selected by the kernel side; older ones are looked for
         // until a look finds no more.
         for _ in 0..MAX_ROUNDS {
@@ -105,85 +143,201 @@ impl Discovery {
         Ok(())
     }
 
-    /// A process runs another program: whether a rule selects it now. It was not selected before.
-    pub fn exec_matches(&mut self, tgid: u32) -> bool {
-        tgid != self.me && !self.selected.contains(&tgid) && self.exe_matches(tgid)
+    /// A process runs another program.
+    pub fn exec(&mut self, tgid: u32) -> Change {
+        let selected = self.selected.contains_key(&tgid);
+        match self.fit(tgid) {
+            _ if tgid == self.me => Change::None,
+            Fit::Rule(rule) => {
+                self.selected(tgid, rule);
+                if selected { Change::Learn } else { Change::Select }
+            }
+            Fit::Excluded if selected => self.refuse(tgid),
+            Fit::Nothing if selected => Change::Learn,
+            Fit::Excluded | Fit::Nothing => Change::None,
+        }
     }
 
-    /// A process was selected, here or by the kernel side.
-    pub fn selected(&mut self, tgid: u32) {
-        self.selected.insert(tgid);
+    /// A process listens on a port that a rule names; the kernel side has selected it already.
+    pub fn listens(&mut self, tgid: u32, port: u16) -> Change {
+        self.note_ports(tgid, BTreeSet::from([port]));
+        let before = self.selected.get(&tgid).copied();
+        match self.fit(tgid) {
+            Fit::Rule(rule) if before == Some(rule) => Change::None,
+            Fit::Rule(rule) => {
+                self.selected(tgid, rule);
+                Change::Learn
+            }
+            Fit::Nothing if before.is_some() => Change::None,
+            Fit::Nothing | Fit::Excluded => self.refuse(tgid),
+        }
     }
 
-    /// Whether the process is selected, as far as is known here.
-    pub fn is_selected(&self, tgid: u32) -> bool {
-        self.selected.contains(&tgid)
+    /// A selected process made a child, which the kernel side has selected.
+    pub fn forked(&mut self, parent: u32, child: u32) {
+        if let Some(ports) = self.listening.get(&parent).cloned() {
+            self.note_ports(child, ports);
+        }
+        self.selected(child, self.rule_of(parent).unwrap_or(RuleId::MAX));
     }
 
     /// A selected process has ended.
     pub fn ended(&mut self, tgid: u32) {
         self.selected.remove(&tgid);
+        self.listening.remove(&tgid);
+    }
+
+    /// Other rules from now on. Fails, and changes nothing, if the kernel side was not prepared for them.
+    pub fn reconfigure(&mut self, selection: &Selection, reports_all_exec: bool) -> Result<(), String> {
+        let rules = Rules::new(selection);
+        let known: BTreeSet<u16> =
+            self.rules.ports().into_iter().flat_map(|(first, last)| first..=last).collect();
+        let mut wanted = rules.ports().into_iter().flat_map(|(first, last)| first..=last);
+        if let Some(port) = wanted.find(|port| !known.contains(port)) {
+            return Err(format!("port {port} is new, and the kernel side was not told to watch it"));
+        }
+        if rules.ask_programs() && !reports_all_exec {
+            return Err(
+                "rules for programs are new, and the kernel side was not told to report programs".into()
+            );
+        }
+        self.rules = rules;
+        self.refused.clear();
+        Ok(())
+    }
+
+    /// After other rules hold: the selected processes, each with what that means for it. Those that are not selected
+    /// yet are found by [`Discovery::scan`].
+    pub fn judge_anew(&mut self) -> Vec<(u32, Change)> {
+        let all: Vec<u32> = self.selected.keys().copied().collect();
+        let mut fits: BTreeMap<u32, Fit> = all.iter().map(|&tgid| (tgid, self.fit(tgid))).collect();
+        // What fits nothing itself takes its nearest selected ancestor's.
+        for &tgid in &all {
+            let mut at = tgid;
+            for _ in 0..MAX_ROUNDS {
+                match fits.get(&at) {
+                    Some(Fit::Nothing) => match procfs::stat(at) {
+                        Some(stat) => at = stat.parent,
+                        None => break,
+                    },
+                    Some(&fit) => {
+                        fits.insert(tgid, fit);
+                        break;
+                    }
+                    None => break,
+                }
+            }
+        }
+        let mut changes = Vec::with_capacity(all.len());
+        for (tgid, fit) in fits {
+            let change = match fit {
+                Fit::Rule(rule) => {
+                    self.selected.insert(tgid, rule);
+                    Change::Learn
+                }
+                Fit::Nothing | Fit::Excluded => self.refuse(tgid),
+            };
+            changes.push((tgid, change));
+        }
+        changes
+    }
+
+    /// The rule that a selected process falls under.
+    pub fn rule_of(&self, tgid: u32) -> Option<RuleId> {
+        self.selected.get(&tgid).copied()
+    }
+
+    /// Whether the process is selected, as far as is known here.
+    pub fn is_selected(&self, tgid: u32) -> bool {
+        self.selected.contains_key(&tgid)
+    }
+
+    /// Whether nothing of the process is to be shown, though something was seen.
+    pub fn is_refused(&self, tgid: u32) -> bool {
+        !self.refused.is_empty() && self.refused.contains(&tgid)
     }
 
     /// All that are selected now.
     pub fn all_selected(&self) -> impl Iterator<Item = u32> + '_ {
-        self.selected.iter().copied()
+        self.selected.keys().copied()
     }
 
-    /// Whether programs are selected by path: then every exec matters.
-    pub fn has_exe_rules(&self) -> bool {
-        !self.rules.exes.is_empty()
+    /// Whether programs are selected by what they are: then every exec matters.
+    pub fn asks_programs(&self) -> bool {
+        self.rules.ask_programs()
     }
 
     /// Whether rules select by what any process of the host runs or does.
     pub fn looks_at_all(&self) -> bool {
-        self.has_exe_rules() || !self.rules.ports.is_empty()
+        !self.rules.only_pids()
     }
 
     /// Ports whose listeners are selected.
-    pub fn ports(&self) -> &[(u16, u16)] {
-        &self.rules.ports
+    pub fn ports(&self) -> Vec<(u16, u16)> {
+        self.rules.ports()
     }
 
     /// Nothing is selected any more, and no rule can select anything later.
     pub fn is_over(&self) -> bool {
-        self.rules.ports.is_empty() && self.rules.exes.is_empty() && self.selected.is_empty()
+        self.selected.is_empty() && self.rules.only_pids()
     }
 
     /// Forgets processes that ended unnoticed, before capture was live. Fails when that leaves nothing to watch.
     pub fn drop_dead(&mut self) -> Result<(), SelectionError> {
-        self.selected.retain(|&tgid| procfs::stat(tgid).is_some_and(|stat| stat.is_alive()));
-        match self.rules.pids.first() {
+        self.selected.retain(|&tgid, _| procfs::stat(tgid).is_some_and(|stat| stat.is_alive()));
+        match self.pids.first() {
             Some(&pid) if self.is_over() => Err(SelectionError::EndedAtOnce(pid)),
             _ => Ok(()),
         }
     }
 
-    fn exe_matches(&self, tgid: u32) -> bool {
-        !self.rules.exes.is_empty()
-            && procfs::exe(tgid)
-                .is_some_and(|path| self.rules.exes.iter().any(|glob| glob.matches_path(&path)))
+    fn fit(&self, tgid: u32) -> Fit {
+        self.rules.fit(tgid, self.listening.get(&tgid))
     }
 
-    fn children_of_selected(&self) -> BTreeSet<u32> {
-        let mut children = BTreeMap::<u32, Vec<u32>>::new();
+    fn selected(&mut self, tgid: u32, rule: RuleId) {
+        self.refused.remove(&tgid);
+        self.selected.insert(tgid, rule);
+    }
+
+    fn refuse(&mut self, tgid: u32) -> Change {
+        self.selected.remove(&tgid);
+        if self.refused.len() < MAX_REMEMBERED {
+            self.refused.insert(tgid);
+        }
+        Change::Deselect
+    }
+
+    fn note_ports(&mut self, tgid: u32, ports: BTreeSet<u16>) {
+        if self.listening.len() < MAX_REMEMBERED || self.listening.contains_key(&tgid) {
+            self.listening.entry(tgid).or_default().extend(ports);
+        }
+    }
+
+    /// Those that are not excluded, with their parents' rules.
+    fn children_of_selected(&self) -> BTreeMap<u32, RuleId> {
+        let mut children = BTreeMap::new();
         for tgid in procfs::processes() {
-            if let Some(stat) = procfs::stat(tgid) {
-                children.entry(stat.parent).or_default().push(tgid);
+            if let Some(stat) = procfs::stat(tgid)
+                && let Some(&rule) = self.selected.get(&stat.parent)
+                && self.fit(tgid) != Fit::Excluded
+            {
+                children.insert(tgid, rule);
             }
         }
-        self.selected.iter().filter_map(|tgid| children.get(tgid)).flatten().copied().collect()
+        children
     }
 
     /// Says whether any of them is new.
     fn add<E>(
         &mut self,
-        found: BTreeSet<u32>,
+        found: BTreeMap<u32, RuleId>,
         select: &mut impl FnMut(u32) -> Result<(), E>,
     ) -> Result<bool, E> {
         let before = self.selected.len();
-        for tgid in found {
-            if tgid != self.me && self.selected.insert(tgid) {
+        for (tgid, rule) in found {
+            if tgid != self.me && !self.selected.contains_key(&tgid) {
+                self.selected(tgid, rule);
                 select(tgid)?;
             }
         }

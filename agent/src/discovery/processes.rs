@@ -13,7 +13,8 @@ use rustc_hash::FxHashMap;
 use super::elf::{self, ElfTraces};
 use super::language;
 use super::procfs;
-use super::resource::{Facts, Host, Resource};
+use super::resource::{Facts, Host, Identity, Resource};
+use super::rules::RuleId;
 
 /// Processes kept, those that have ended included.
 const MAX_PROCESSES: usize = 8192;
@@ -29,6 +30,8 @@ const VALID: Duration = Duration::from_secs(1);
 /// All watched processes.
 pub struct Processes {
     host: Host,
+    /// By the number of the rule; the last one is for all others.
+    identities: Vec<Identity>,
     entries: FxHashMap<u32, Entry>,
     /// By device, inode, size and modification time.
     executables: FxHashMap<(u64, u64, u64, i64), ElfTraces>,
@@ -41,6 +44,7 @@ pub struct Processes {
 struct Entry {
     facts: Facts,
     traces: ElfTraces,
+    rule: RuleId,
     resource: Option<Resource>,
     context: ThreadContext,
     context_checked: Instant,
@@ -49,14 +53,33 @@ struct Entry {
 impl Processes {
     /// An empty table.
     pub fn new(host: Host) -> Self {
-        let nobody = Resource::new(&host, &Facts::default(), None);
+        let nobody = Resource::new(&host, &Facts::default(), None, (RuleId::MAX, &Identity::default()));
         Self {
             host,
+            identities: Vec::new(),
             entries: FxHashMap::default(),
             executables: FxHashMap::default(),
             threads: FxHashMap::default(),
             ended: VecDeque::new(),
             nobody,
+        }
+    }
+
+    /// What the rules say of the processes that fall under them, by the number of the rule.
+    pub fn set_identities(&mut self, identities: Vec<Identity>) {
+        self.identities = identities;
+        for entry in self.entries.values_mut() {
+            entry.resource = None;
+        }
+    }
+
+    /// A process falls under this rule from now on.
+    pub fn set_rule(&mut self, tgid: u32, rule: RuleId) {
+        if let Some(entry) = self.entries.get_mut(&tgid)
+            && entry.rule != rule
+        {
+            entry.rule = rule;
+            entry.resource = None;
         }
     }
 
@@ -72,7 +95,9 @@ impl Processes {
         }
         let traces = self.traces(tgid);
         let context = look_closer(tgid, &facts.exe, traces);
-        self.insert(tgid, Entry { facts, traces, resource: None, context, context_checked: Instant::now() })
+        let rule = self.entries.get(&tgid).map_or(RuleId::MAX, |before| before.rule);
+        let context_checked = Instant::now();
+        self.insert(tgid, Entry { facts, traces, rule, resource: None, context, context_checked })
     }
 
     /// A child of `parent` is watched from now on. It has its parent's program, environment and libraries, so only
@@ -82,6 +107,7 @@ impl Processes {
         let entry = Entry {
             facts: parent.facts.of_child(tgid),
             traces: parent.traces,
+            rule: parent.rule,
             resource: None,
             context: parent.context,
             context_checked: parent.context_checked,
@@ -121,7 +147,9 @@ impl Processes {
         entry.resource.get_or_insert_with(|| {
             let mapped = language::mapped_files(tgid).unwrap_or_default();
             let language = language::language(&entry.facts.exe, entry.traces, &mapped);
-            Resource::new(&self.host, &entry.facts, language)
+            let nothing = Identity::default();
+            let identity = self.identities.get(entry.rule).unwrap_or(&nothing);
+            Resource::new(&self.host, &entry.facts, language, (entry.rule, identity))
         })
     }
 

@@ -14,6 +14,7 @@ use super::container;
 use super::language::Language;
 use super::procfs;
 use super::program::{self, Surroundings, file_name};
+use super::rules::RuleId;
 use crate::export::otlp::encode::resource_message;
 use crate::output::json::write_string;
 
@@ -24,6 +25,8 @@ pub struct Resource {
     pub service_name: String,
     /// A number that no other resource of this run has.
     pub serial: u64,
+    /// The rule that the process falls under.
+    pub rule: RuleId,
     /// All attributes, in printing order.
     pub attributes: Vec<(Cow<'static, str>, ResourceValue)>,
     /// The attributes as a JSON object.
@@ -39,6 +42,15 @@ pub enum ResourceValue {
     Text(String),
     /// Number.
     Int(i64),
+}
+
+/// What a rule says of the processes that fall under it; it comes before what they say themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `service.name`
+    pub service_name: Option<String>,
+    /// All other attributes.
+    pub attributes: Vec<(String, String)>,
 }
 
 /// What is the same for all processes of this host.
@@ -128,14 +140,19 @@ impl Facts {
 
 impl Resource {
     /// Puts the attributes together.
-    pub fn new(host: &Host, facts: &Facts, language: Option<Language>) -> Self {
-        let from_environment = |name: &str| {
-            facts.environment_attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
-        };
-        let service_name =
-            facts.service_name.clone().or_else(|| from_environment(semconv::SERVICE_NAME)).unwrap_or_else(
-                || program::program_name(language, &facts.exe, &facts.arguments, &Folders(facts.tgid)),
-            );
+    pub fn new(host: &Host, facts: &Facts, language: Option<Language>, rule: (RuleId, &Identity)) -> Self {
+        let (rule, identity) = rule;
+        let said = || identity.attributes.iter().chain(&facts.environment_attributes);
+        let from_environment =
+            |name: &str| said().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let service_name = identity
+            .service_name
+            .clone()
+            .or_else(|| facts.service_name.clone())
+            .or_else(|| from_environment(semconv::SERVICE_NAME))
+            .unwrap_or_else(|| {
+                program::program_name(language, &facts.exe, &facts.arguments, &Folders(facts.tgid))
+            });
 
         let mut attributes = Vec::new();
         let mut add = |name: &'static str, value: Option<ResourceValue>| {
@@ -159,7 +176,7 @@ impl Resource {
         add(semconv::TELEMETRY_DISTRO_VERSION, text(env!("CARGO_PKG_VERSION")));
         attributes
             .insert(0, (Cow::Borrowed(semconv::SERVICE_NAME), ResourceValue::Text(service_name.clone())));
-        for (name, value) in &facts.environment_attributes {
+        for (name, value) in said() {
             if !attributes.iter().any(|(known, _)| known == name) {
                 attributes.push((Cow::Owned(name.clone()), ResourceValue::Text(value.clone())));
             }
@@ -167,7 +184,14 @@ impl Resource {
         let json = to_json(&attributes);
         let pairs = attributes.iter().map(|(name, value)| (name.as_ref(), value));
         let protobuf = resource_message(pairs).into();
-        Self { service_name, serial: SERIAL.fetch_add(1, Ordering::Relaxed), attributes, json, protobuf }
+        Self {
+            service_name,
+            rule,
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            attributes,
+            json,
+            protobuf,
+        }
     }
 }
 
@@ -220,14 +244,16 @@ fn parse_attributes(text: &[u8]) -> Option<Vec<(String, String)>> {
         .collect()
 }
 
-fn percent_decode(text: &[u8]) -> Option<String> {
+/// Percent-decoded text, if it is UTF-8 then.
+pub(crate) fn percent_decode(text: &[u8]) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, tail)) = rest.split_first() {
         rest = tail;
         decoded.push(match byte {
             b'%' => {
-                let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
+                let digits =
+                    std::str::from_utf8(rest.get(..2)?).ok().filter(|digits| !digits.starts_with('+'))?;
                 rest = &rest[2..];
                 u8::from_str_radix(digits, 16).ok()?
             }
@@ -288,6 +314,14 @@ mod tests {
     }
 
     fn resource(service_name: Option<&str>, attributes: &str) -> serde_json::Value {
+        resource_by_rule(service_name, attributes, &Identity::default())
+    }
+
+    fn resource_by_rule(
+        service_name: Option<&str>,
+        attributes: &str,
+        identity: &Identity,
+    ) -> serde_json::Value {
         let facts = Facts {
             tgid: 42,
             ns_pid: Some(7),
@@ -298,7 +332,7 @@ mod tests {
             environment_attributes: parse_attributes(attributes.as_bytes()).unwrap_or_default(),
             container_id: None,
         };
-        let resource = Resource::new(&host(), &facts, Some(Language::Python));
+        let resource = Resource::new(&host(), &facts, Some(Language::Python), (0, identity));
         let json: serde_json::Value = serde_json::from_slice(&resource.json).unwrap();
         assert_eq!(json["service.name"], resource.service_name);
         json
@@ -309,6 +343,22 @@ mod tests {
         assert_eq!(resource(Some("shop"), "service.name=x")["service.name"], "shop");
         assert_eq!(resource(None, "service.name=my%20shop")["service.name"], "my shop");
         assert_eq!(resource(None, "")["service.name"], "app");
+    }
+
+    #[test]
+    fn a_rule_comes_before_what_the_process_says_itself() {
+        let identity = |service_name: Option<&str>, attributes: &[(&str, &str)]| Identity {
+            service_name: service_name.map(str::to_owned),
+            attributes: attributes.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        };
+        let rule = identity(Some("pay"), &[("team", "a"), ("host.name", "h"), ("process.pid", "1")]);
+        let json = resource_by_rule(Some("shop"), "team=b,tier=1", &rule);
+        assert_eq!(json["service.name"], "pay");
+        assert_eq!((&json["team"], &json["tier"]), (&"a".into(), &"1".into()));
+        assert_eq!(json["host.name"], "h");
+        assert_eq!(json["process.pid"], 42);
+        let json = resource_by_rule(Some("shop"), "", &identity(None, &[]));
+        assert_eq!(json["service.name"], "shop");
     }
 
     #[test]

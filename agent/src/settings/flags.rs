@@ -20,6 +20,19 @@ impl Flags {
         self.given.iter().find(|(known, _)| std::ptr::eq(*known, row)).map(|(_, texts)| texts.as_slice())
     }
 
+    /// Whether no flag was given.
+    pub fn is_empty(&self) -> bool {
+        self.given.is_empty()
+    }
+
+    /// The flags as arguments of another command that knows them.
+    pub fn to_arguments(&self) -> Vec<String> {
+        let each = |(row, texts): &(&'static Setting, Vec<String>)| {
+            texts.iter().map(|text| format!("--{}={text}", row.flag)).collect::<Vec<_>>()
+        };
+        self.given.iter().flat_map(each).collect()
+    }
+
     /// As if the flag of a row had been given.
     pub fn set(&mut self, row: &'static Setting, text: impl Into<String>) {
         self.given.retain(|(known, _)| !std::ptr::eq(*known, row));

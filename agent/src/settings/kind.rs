@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::value::{Record, Value};
 use super::yaml::{Data, Node};
 use super::{nearest, yaml};
+use crate::discovery::resource::percent_decode;
 
 /// Says whether a text is one, or what would be.
 pub type Check = fn(&str) -> Result<(), String>;
@@ -316,28 +317,12 @@ fn parse_map(text: &str, check: fn(&str, &str) -> Result<(), String>) -> Result<
         // What stands behind the `=` may be a secret and is not repeated.
         let (name, text) = pair.split_once('=').ok_or("give name=value, with commas between several")?;
         let (name, text) = (name.trim(), text.trim());
-        let text = percent_decode(text).ok_or_else(|| format!("{name}: the percent-encoding is broken"))?;
+        let text = percent_decode(text.as_bytes())
+            .ok_or_else(|| format!("{name}: the percent-encoding is broken"))?;
         check(name, &text)?;
         pairs.push((name.to_owned(), text));
     }
     Ok(Value::Map(pairs))
-}
-
-/// Decodes `%20` and the like.
-pub(crate) fn percent_decode(text: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let digits = std::str::from_utf8(rest.get(..2)?).ok().filter(|digits| !digits.starts_with('+'))?;
-        decoded.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = &rest[2..];
-    }
-    String::from_utf8(decoded).ok()
 }
 
 fn parse_size(text: &str) -> Option<u64> {

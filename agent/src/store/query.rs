@@ -186,7 +186,7 @@ impl Store {
     /// Charts over time.
     pub fn series(&self, seconds: u64, to_unix_us: Option<u64>, subject: &Subject) -> Series {
         let window = self.stretch(seconds, to_unix_us);
-        let (step_s, columns) = columns(&window);
+        let (step_s, columns) = columns(&window, MAX_POINTS);
         let from_s = window.from_unix_us / 1_000_000;
         let mut figures = vec![Figures::default(); columns];
         let mut total = Figures::default();
@@ -225,7 +225,7 @@ impl Store {
     pub fn heatmap(&self, seconds: u64, to_unix_us: Option<u64>, subject: &Subject) -> Heatmap {
         const MERGED: usize = 4;
         let window = self.stretch(seconds, to_unix_us);
-        let (step_s, columns) = columns(&window);
+        let (step_s, columns) = columns(&window, MAX_POINTS);
         let from_s = window.from_unix_us / 1_000_000;
         let mut counts = vec![vec![0_u64; BUCKETS / MERGED]; columns];
         self.series.walk(
@@ -514,24 +514,31 @@ impl Row {
     }
 
     fn spark(&self, window: &Window) -> Vec<f32> {
-        let seconds = (window.to_unix_us - window.from_unix_us) as f32 / 1e6 / SPARK as f32;
-        self.spark.iter().map(|&count| count as f32 / seconds.max(1e-3)).collect()
+        let (step_s, count) = columns(window, SPARK as u64);
+        let rate = |(index, &count): (usize, &u64)| {
+            // The last column is not over yet.
+            let begin_us = window.from_unix_us + index as u64 * step_s * 1_000_000;
+            let seconds = (window.to_unix_us.saturating_sub(begin_us) as f32 / 1e6).clamp(1.0, step_s as f32);
+            count as f32 / seconds
+        };
+        self.spark[..count.min(SPARK)].iter().enumerate().map(rate).collect()
     }
 }
 
-/// Begin of a window in seconds, and the column of a spark line that a slot falls into.
+/// Begin of a window in seconds, and the column of a spark line that a slot falls into: whole slots, so that the
+/// line does not beat.
 fn spark(window: &Window) -> (u64, impl Fn(u64) -> usize + use<>) {
     let from_s = window.from_unix_us / 1_000_000;
-    let length_us = (window.to_unix_us - window.from_unix_us).max(1);
-    (from_s, move |start_s| ((start_s - from_s) * 1_000_000 * SPARK as u64 / length_us) as usize)
+    let (step_s, _) = columns(window, SPARK as u64);
+    (from_s, move |start_s| ((start_s - from_s) / step_s) as usize)
 }
 
 /// Seconds of a column and number of columns: whole slots, as many as a chart can show.
-fn columns(window: &Window) -> (u64, usize) {
+fn columns(window: &Window, most: u64) -> (u64, usize) {
     let seconds = (window.to_unix_us - window.from_unix_us).div_ceil(1_000_000).max(1);
     let from_now = window.now_unix_us.saturating_sub(window.from_unix_us) / 1_000_000;
     let slot_s = if from_now > FINE_SPAN_S { COARSE_S } else { FINE_S };
-    let step_s = seconds.div_ceil(MAX_POINTS).div_ceil(slot_s) * slot_s;
+    let step_s = seconds.div_ceil(most).div_ceil(slot_s) * slot_s;
     (step_s, seconds.div_ceil(step_s) as usize)
 }
 

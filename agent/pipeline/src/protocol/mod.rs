@@ -5,10 +5,13 @@
 //! variant and its arm in `parse!`. Bias of detection: a connection that might still be ours is held; once its
 //! first bytes cannot be ours, it is let go for good. Bytes decide, not ports.
 
-#[expect(dead_code, reason = "the first protocol with frames is under way")]
+mod calls;
+pub(crate) mod dns;
 mod frames;
 mod http1;
 mod http2;
+mod postgres;
+mod prepared;
 mod redis;
 mod tls;
 
@@ -17,7 +20,9 @@ use agent_common::capture::{CaptureMode, MODE_NONE};
 use crate::Sink;
 use crate::connection::Link;
 use crate::event::Direction;
+use crate::protocol::dns::DnsTcp;
 use crate::protocol::http1::Http1;
+use crate::protocol::postgres::Postgres;
 use crate::protocol::redis::Redis;
 use crate::state::State;
 use crate::stats::{Drop, Kind};
@@ -36,7 +41,9 @@ const PROTOCOLS: &[Protocol] = &[
     Protocol { kind: Kind::Http1, detect: http1::detect, begin: Some(http1::begin) },
     Protocol { kind: Kind::Tls, detect: tls::detect, begin: None },
     Protocol { kind: Kind::Other, detect: http2::detect, begin: None },
+    Protocol { kind: Kind::PostgreSql, detect: postgres::detect, begin: Some(postgres::begin) },
     Protocol { kind: Kind::Redis, detect: redis::detect, begin: Some(redis::begin) },
+    Protocol { kind: Kind::Dns, detect: dns::detect, begin: Some(dns::begin) },
 ];
 
 /// Bytes that are held at most until the protocol is known.
@@ -88,6 +95,10 @@ pub(crate) enum Parser {
     Http1(Http1),
     /// Redis and its kin.
     Redis(Box<Redis>),
+    /// DNS over TCP.
+    Dns(Box<DnsTcp>),
+    /// PostgreSQL.
+    Postgres(Box<Postgres>),
     /// Nothing to parse.
     Ignored,
 }
@@ -139,6 +150,8 @@ macro_rules! parse {
         match $parser {
             Parser::Http1($each) => $call,
             Parser::Redis($each) => $call,
+            Parser::Dns($each) => $call,
+            Parser::Postgres($each) => $call,
             Parser::Opening(_) | Parser::Ignored => {}
         }
     };

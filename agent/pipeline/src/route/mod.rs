@@ -22,6 +22,8 @@ pub const ROUTE_MAX: usize = 256;
 const MAX_SCOPES: usize = 256;
 /// Nodes of all trees together; about 200 bytes each.
 const MAX_NODES: usize = 8192;
+/// Processes with patterns of their own.
+const MAX_PROCESSES: usize = 8192;
 /// Scope of the servers that came too late for their own tree.
 const SHARED_SCOPE: u64 = u64::MAX;
 
@@ -32,11 +34,13 @@ pub struct RouteConfig {
     pub patterns: Vec<Pattern>,
     /// Whether templates are learned for paths that no pattern fits.
     pub learn: bool,
+    /// Patterns of some processes, which come before the general ones; see [`Router::set_process`].
+    pub sets: Vec<Vec<Pattern>>,
 }
 
 impl Default for RouteConfig {
     fn default() -> Self {
-        Self { patterns: Vec::new(), learn: true }
+        Self { patterns: Vec::new(), learn: true, sets: Vec::new() }
     }
 }
 
@@ -58,6 +62,9 @@ pub enum RouteSource {
 pub struct Router {
     patterns: Vec<Pattern>,
     learn: bool,
+    sets: Vec<Vec<Pattern>>,
+    /// Processes that have a set of their own.
+    set_of: FxHashMap<u32, usize>,
     trees: FxHashMap<u64, Tree>,
     nodes_left: usize,
     overflows: u64,
@@ -69,24 +76,46 @@ impl Router {
         Self {
             patterns: config.patterns.clone(),
             learn: config.learn,
+            sets: config.sets.clone(),
+            set_of: FxHashMap::default(),
             trees: FxHashMap::default(),
             nodes_left: MAX_NODES,
             overflows: 0,
         }
     }
 
-    /// Writes the route of a path into `out`, empty if there is none. Paths of one `scope` (server) are learned
-    /// together. The status says whether the path may teach: what the server did not find is no route.
+    /// Other patterns from now on. What was learned stays; which process has which set is to be said anew.
+    pub fn reconfigure(&mut self, config: &RouteConfig) {
+        self.patterns.clone_from(&config.patterns);
+        self.sets.clone_from(&config.sets);
+        self.learn = config.learn;
+        self.set_of.clear();
+    }
+
+    /// A process has a set of patterns of its own, or none any more.
+    pub fn set_process(&mut self, tgid: u32, set: Option<usize>) {
+        match set.filter(|&set| self.sets.get(set).is_some_and(|patterns| !patterns.is_empty())) {
+            Some(set) if self.set_of.len() < MAX_PROCESSES || self.set_of.contains_key(&tgid) => {
+                self.set_of.insert(tgid, set);
+            }
+            _ => drop(self.set_of.remove(&tgid)),
+        }
+    }
+
+    /// Writes the route of a path that `tgid` served into `out`, empty if there is none. Paths of one `scope` (server)
+    /// are learned together. The status says whether the path may teach: what the server did not find is no route.
     pub fn route(
         &mut self,
-        scope: u64,
+        (tgid, scope): (u32, u64),
         method: &str,
         path: &str,
         status_code: Option<u16>,
         out: &mut Text<ROUTE_MAX>,
     ) -> RouteSource {
         out.clear();
-        if let Some(pattern) = self.patterns.iter().find(|pattern| pattern.fits(method, path)) {
+        let own = if self.set_of.is_empty() { None } else { self.set_of.get(&tgid) };
+        let own = own.map(|&set| self.sets[set].as_slice()).unwrap_or_default();
+        if let Some(pattern) = own.iter().chain(&self.patterns).find(|pattern| pattern.fits(method, path)) {
             out.push_clean(pattern.route());
             return RouteSource::Pattern;
         }
@@ -133,25 +162,49 @@ mod tests {
 
     fn route(router: &mut Router, path: &str, status_code: u16) -> String {
         let mut out = Text::new();
-        router.route(1, "GET", path, Some(status_code), &mut out);
+        router.route((1, 1), "GET", path, Some(status_code), &mut out);
         out.as_str().to_owned()
     }
 
     #[test]
     fn patterns_go_first_and_the_first_of_them_wins() {
         let patterns = ["POST /users/*", "/users/me", "/users/{name}"].map(|text| text.parse().unwrap());
-        let mut router = Router::new(&RouteConfig { patterns: patterns.to_vec(), learn: true });
+        let mut router = Router::new(&RouteConfig { patterns: patterns.to_vec(), ..RouteConfig::default() });
         assert_eq!(route(&mut router, "/users/me", 200), "/users/me");
         assert_eq!(route(&mut router, "/users/7", 404), "/users/{name}");
         assert_eq!(route(&mut router, "/orders/7", 200), "/orders/{id}");
         let mut out = Text::new();
-        assert_eq!(router.route(1, "POST", "/users/7", None, &mut out), RouteSource::Pattern);
+        assert_eq!(router.route((1, 1), "POST", "/users/7", None, &mut out), RouteSource::Pattern);
         assert_eq!(out.as_str(), "/users/*");
     }
 
     #[test]
+    fn a_process_may_have_patterns_of_its_own() {
+        let patterns = |text: &str| vec![text.parse::<Pattern>().unwrap()];
+        let sets = vec![Vec::new(), patterns("/users/me")];
+        let config = RouteConfig { patterns: patterns("/users/{name}"), sets, ..RouteConfig::default() };
+        let mut router = Router::new(&config);
+        let check = |router: &mut Router, tgid, expected| {
+            let mut out = Text::new();
+            router.route((tgid, 1), "GET", "/users/me", Some(200), &mut out);
+            assert_eq!(out.as_str(), expected);
+        };
+        router.set_process(7, Some(1));
+        router.set_process(8, Some(0));
+        router.set_process(9, Some(99));
+        check(&mut router, 7, "/users/me");
+        check(&mut router, 8, "/users/{name}");
+        check(&mut router, 9, "/users/{name}");
+        router.set_process(7, None);
+        check(&mut router, 7, "/users/{name}");
+        router.set_process(7, Some(1));
+        router.reconfigure(&RouteConfig { patterns: patterns("/{x}/me"), ..RouteConfig::default() });
+        check(&mut router, 7, "/{x}/me");
+    }
+
+    #[test]
     fn learning_can_be_off() {
-        let mut router = Router::new(&RouteConfig { patterns: Vec::new(), learn: false });
+        let mut router = Router::new(&RouteConfig { learn: false, ..RouteConfig::default() });
         assert_eq!(route(&mut router, "/users/7", 200), "");
         assert_eq!(router.nodes(), 0);
     }
@@ -175,12 +228,12 @@ mod tests {
         let mut router = Router::new(&RouteConfig::default());
         let mut out = Text::new();
         for scope in 0..10_000 {
-            router.route(scope, "GET", "/a", Some(200), &mut out);
+            router.route((1, scope), "GET", "/a", Some(200), &mut out);
         }
         assert_eq!(router.trees.len(), MAX_SCOPES + 1);
-        router.route(0, "GET", "/b", Some(200), &mut out);
-        assert_eq!(router.route(1, "GET", "/b", Some(404), &mut out), RouteSource::None);
-        assert_eq!(router.route(0, "GET", "/b", Some(404), &mut out), RouteSource::Learned);
+        router.route((1, 0), "GET", "/b", Some(200), &mut out);
+        assert_eq!(router.route((1, 1), "GET", "/b", Some(404), &mut out), RouteSource::None);
+        assert_eq!(router.route((1, 0), "GET", "/b", Some(404), &mut out), RouteSource::Learned);
     }
 
     /// Sends random paths to `scopes` servers; returns the routes that came out.
@@ -191,7 +244,7 @@ mod tests {
         for n in 0..20_000 {
             let letters = ids.trace_id().map(|byte| char::from(b'g' + byte % 20));
             let path: String = letters.chunks(2).flat_map(|pair| ['/', pair[0], pair[1]]).collect();
-            router.route(n % scopes, "GET", &path, Some(200), &mut out);
+            router.route((1, n % scopes), "GET", &path, Some(200), &mut out);
             seen.insert(out.as_str().to_owned());
         }
         seen

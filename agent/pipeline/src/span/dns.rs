@@ -1,11 +1,8 @@
 //! Name and attributes of DNS spans. Name: `DNS {question}`; the conventions name no span, so this one is ours.
 
 use super::{Span, SpanName, Value, visit_text};
-use crate::dns_request::DnsRequest;
+use crate::dns_request::{ANSWERS_MAX, DnsRequest};
 use crate::semconv;
-
-/// Answers that a span shows.
-pub(crate) const ANSWERS_MAX: usize = 16;
 
 pub(super) fn name(dns: &DnsRequest) -> SpanName<'_> {
     SpanName { verb: semconv::DNS, object: dns.question_name.get() }

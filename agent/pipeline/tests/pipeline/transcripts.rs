@@ -4,6 +4,8 @@
 //!   `> GET / HTTP/1.1\r\n`   bytes of the request direction; lines that follow each other are one record
 //!   `< HTTP/1.1 200 OK\r\n`  bytes of the response direction
 //!   `>` or `<` with `{N}`      N bytes of payload; with `{-N}` N bytes that were not copied
+//!   `> @Q SELECT 1\x00`      a PostgreSQL message of type Q, `@-` one without a type: the length is put in front
+//!   `> #0 \x03SELECT 1`      a MySQL packet with the sequence number 0
 //!   `|`                      a new record of the same direction begins
 //!   `>lost N`, `<lost N`     N bytes whose record was lost
 //!   `>eof`, `<eof`, `error N`, `exit`, `close`, `tick N` (N ms pass)
@@ -56,8 +58,18 @@ fn http1() {
 }
 
 #[test]
+fn dns() {
+    check("dns");
+}
+
+#[test]
 fn redis() {
     check("redis");
+}
+
+#[test]
+fn postgres() {
+    check("postgres");
 }
 
 fn check(protocol: &str) {
@@ -252,6 +264,23 @@ fn part(text: &str) -> Part {
             Part::Bytes(vec![b'x'; count as usize])
         };
     }
+    if let Some((kind, payload)) = text.strip_prefix('@').and_then(|text| text.split_at_checked(1)) {
+        let payload = bytes(payload.strip_prefix(' ').unwrap_or(payload));
+        let mut message = if kind == "-" { Vec::new() } else { kind.as_bytes().to_vec() };
+        message.extend_from_slice(&(payload.len() as u32 + 4).to_be_bytes());
+        message.extend_from_slice(&payload);
+        return Part::Bytes(message);
+    }
+    if let Some((sequence, payload)) = text.strip_prefix('#').and_then(|text| text.split_once(' ')) {
+        let payload = bytes(payload);
+        let mut packet = (payload.len() as u32).to_le_bytes();
+        packet[3] = sequence.parse().unwrap();
+        return Part::Bytes([&packet[..], &payload].concat());
+    }
+    Part::Bytes(bytes(text))
+}
+
+fn bytes(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text;
     while let Some(mark) = rest.find('\\') {
@@ -260,6 +289,7 @@ fn part(text: &str) -> Part {
             b'r' => (b'\r', 2),
             b'n' => (b'\n', 2),
             b't' => (b'\t', 2),
+            b'0' => (0, 2),
             b'\\' => (b'\\', 2),
             b'x' => (u8::from_str_radix(&rest[mark + 2..mark + 4], 16).unwrap(), 4),
             other => panic!("escape {other}"),
@@ -268,5 +298,5 @@ fn part(text: &str) -> Part {
         rest = &rest[mark + len..];
     }
     bytes.extend_from_slice(rest.as_bytes());
-    Part::Bytes(bytes)
+    bytes
 }

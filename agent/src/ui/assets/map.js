@@ -6,29 +6,43 @@ const NODE_W = 168, NODE_H = 46, GAP_Y = 22, PAD = 14;
 
 const OUTSIDE = "\u0000outside";
 
-/** Columns by the longest way from a beginning; a ring does not count twice. */
+/** Columns by the longest way from a beginning; an edge that closes a ring does not count. */
 function layers(nodes, edges) {
-  const depth = new Map(nodes.map((node) => [node, 0]));
   const next = new Map(nodes.map((node) => [node, []]));
   for (const edge of edges) if (edge.from !== edge.to) next.get(edge.from).push(edge.to);
-  const visit = (node, path) => {
-    for (const to of next.get(node)) {
-      if (path.has(to) || depth.get(to) >= path.size + 0) continue;
-      depth.set(to, Math.max(depth.get(to), depth.get(node) + 1));
-      path.add(to);
-      if (path.size < 24) visit(to, path);
-      path.delete(to);
-    }
-  };
   const called = new Set(edges.filter((edge) => edge.from !== edge.to).map((edge) => edge.to));
-  const first = nodes.filter((node) => !called.has(node));
-  for (const node of first.length ? first : nodes.slice(0, 1)) visit(node, new Set([node]));
+  const state = new Map(), order = [], back = new Set();
+  const visit = (node) => {
+    state.set(node, "open");
+    for (const to of next.get(node)) {
+      if (state.get(to) === "open") back.add(`${node}\u0000${to}`);
+      else if (!state.has(to)) visit(to);
+    }
+    state.set(node, "done");
+    order.push(node);
+  };
+  for (const node of [...nodes.filter((name) => !called.has(name)), ...nodes]) if (!state.has(node)) visit(node);
+  const depth = new Map(nodes.map((node) => [node, 0]));
+  for (const node of order.reverse()) {
+    for (const to of next.get(node)) {
+      if (!back.has(`${node}\u0000${to}`)) depth.set(to, Math.max(depth.get(to), depth.get(node) + 1));
+    }
+  }
   return depth;
 }
 
 function cut(text, length) {
   const chars = [...text];
   return chars.length > length ? `${chars.slice(0, length - 1).join("")}…` : text;
+}
+
+/** A line through points, level at each of them. */
+function through(points) {
+  return points.slice(1).reduce((path, [x, y], index) => {
+    const [px, py] = points[index];
+    const bend = Math.max(12, (x - px) / 2);
+    return `${path}C${px + bend},${py} ${x - bend},${y} ${x},${y}`;
+  }, `M${points[0]}`);
 }
 
 export function serviceMap(overview, width) {
@@ -40,13 +54,27 @@ export function serviceMap(overview, width) {
   const depth = layers(names, drawn);
   const columns = [];
   for (const name of names) (columns[depth.get(name)] ??= []).push(name);
+  // An edge that passes columns gets a place in each of them, so that it runs between the boxes and not behind them.
+  const before = new Map(names.map((name) => [name, []]));
+  drawn.forEach((edge, index) => {
+    edge.way = [];
+    let last = edge.from;
+    for (let column = depth.get(edge.from) + 1; column < depth.get(edge.to); column += 1) {
+      const point = `\u0000${index} ${column}`;
+      columns[column].push(point);
+      before.set(point, [last]);
+      edge.way.push(point);
+      last = point;
+    }
+    if (depth.get(edge.to) > depth.get(edge.from)) before.get(edge.to).push(last);
+  });
   const filled = columns.filter(Boolean);
   // Each node near the middle of those that call it.
   const place = new Map();
   filled.forEach((column, index) => {
     const weight = (name) => {
-      const from = drawn.filter((edge) => edge.to === name && place.has(edge.from)).map((edge) => place.get(edge.from).row);
-      return from.length ? from.reduce((sum, row) => sum + row, 0) / from.length : 1e3;
+      const rows = before.get(name).filter((from) => place.has(from)).map((from) => place.get(from).row);
+      return rows.length ? rows.reduce((sum, row) => sum + row, 0) / rows.length : 1e3;
     };
     const order = index === 0 ? column : [...column].sort((a, b) => weight(a) - weight(b) || a.localeCompare(b));
     order.forEach((name, row) => place.set(name, { column: index, row: row - (order.length - 1) / 2 }));
@@ -68,18 +96,21 @@ export function serviceMap(overview, width) {
     const [x1, y1] = [from.x + NODE_W, from.y + NODE_H / 2];
     const [x2, y2] = [to.x - 3, to.y + NODE_H / 2];
     const forward = to.x > from.x;
-    const bend = forward ? Math.max(30, (x2 - x1) / 2) : 60;
+    const bend = 60;
     const loop = edge.from === edge.to;
     const down = Math.max(from.y, to.y) + NODE_H + 16;
-    const d = forward ? `M${x1},${y1}C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}`
+    const d = forward ? through([[x1, y1], ...edge.way.flatMap((point) => { const { x, y } = at(point); return [[x, y + NODE_H / 2], [x + NODE_W, y + NODE_H / 2]]; }), [x2, y2]])
       : loop ? `M${x1},${y1}C${x1 + 34},${y1} ${x1 + 34},${down} ${x1 - NODE_W / 2},${down}S${x2 - 30},${y2 + 8} ${x2},${y2}`
         : `M${x1},${y1}C${x1 + bend},${y1} ${x1 + bend},${down} ${(x1 + x2) / 2},${down}S${x2 - bend},${y2} ${x2},${y2}`;
     const share = edge.error_share;
     const line = s("path", { class: share > 0.001 ? "edge bad" : "edge", d, "stroke-width": (1.2 + 2.6 * Math.sqrt(edge.rate / most)).toFixed(1), "marker-end": "url(#arrow)" },
       s("title", {}, `${edge.from === OUTSIDE ? "outside" : edge.from} → ${edge.to}: ${rate(edge.rate)}, ${percent(share)} failed, p95 ${duration(edge.p95_ns)}`));
     lines.push(line);
-    const part = forward ? 0.62 : 0.5;
-    const [lx, ly] = forward ? [x1 + (x2 - x1) * part, y1 + (y2 - y1) * (part * part * (3 - 2 * part)) - 7] : [(x1 + x2) / 2, down - 4];
+    // On the last stretch, before the arrow, where edges to different nodes have parted.
+    const tail = edge.way.length ? at(edge.way.at(-1)) : undefined;
+    const [sx, sy] = tail ? [tail.x + NODE_W, tail.y + NODE_H / 2] : [x1, y1];
+    const part = 0.6;
+    const [lx, ly] = forward ? [sx + (x2 - sx) * part, sy + (y2 - sy) * (part * part * (3 - 2 * part)) - 7] : [(x1 + x2) / 2, down - 4];
     labels.push(s("text", { class: share > 0.001 ? "label halo bad" : "label halo", x: lx, y: ly, "text-anchor": "middle" }, share > 0.001 ? `${rate(edge.rate)} · ${percent(share)}` : rate(edge.rate)));
   });
   const boxes = names.map((name) => {

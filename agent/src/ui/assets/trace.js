@@ -19,7 +19,7 @@ export const trace = {
       event.target.textContent = "copied";
     } }, "copy id");
     return [
-      h("div", { class: "head" }, h("h1", {}, data.spans[0]?.name ?? "Trace"), data.failed && h("span", { class: "tag bad" }, "failed"),
+      h("div", { class: "head" }, h("h1", {}, data.spans[0] ? `${data.spans[0].service} ${data.spans[0].name}` : "Trace"), data.failed && h("span", { class: "tag bad" }, "failed"),
         h("small", {}, `${duration(data.duration_ns)}, ${data.spans.length} ${data.spans.length === 1 ? "span" : "spans"}, ${clock(data.start_unix_us, true)}`)),
       h("div", { class: "head" }, h("span", { class: "mono" }, data.trace_id), copy,
         services.map((name) => h("span", {}, h("span", { class: "chip", "aria-hidden": "true", style: { background: colour(name) } }), h("a", { href: serviceHref(name) }, name)))),

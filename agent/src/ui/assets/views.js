@@ -114,7 +114,7 @@ function traceTable(found, name) {
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, h("table", {}, h("caption", { class: "hidden" }, name),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Trace"), h("th", { scope: "col", class: "n" }, "Duration"), h("th", { scope: "col", class: "n" }, "Spans"), h("th", { scope: "col" }, "Begin"))),
     h("tbody", {}, found.traces.map((row) => h("tr", {},
-      h("td", { class: "name" }, h("a", { href: href(`/traces/${row.trace_id}`) }, row.name || row.trace_id),
+      h("td", { class: "name" }, h("a", { href: href(`/traces/${row.trace_id}`) }, `${row.service} ${row.name}`), row.kind !== "server" && [" ", h("span", { class: "tag" }, row.kind)],
         h("span", { class: "sub" }, row.services.map((service_, index) => [index ? " " : "", chip(service_), service_]), row.failed && [" ", h("span", { class: "tag bad" }, "failed")], row.slow && [" ", h("span", { class: "tag warn" }, "slow")])),
       h("td", { class: "n" }, duration(length(row)), h("span", { class: row.failed ? "durbar bad" : "durbar", style: { width: `${((length(row) / longest) * 100).toFixed(1)}%` } })),
       h("td", { class: "n" }, row.spans),

@@ -18,6 +18,7 @@ use super::super::wire::{
     put_bool_attribute, put_double_attribute, put_int_attribute, put_text_attribute, put_texts_attribute,
 };
 use super::*;
+use crate::discovery::resource::{Facts, Host, Identity, Resource};
 use crate::output::json::{Line, write_span};
 
 fn resource(name: &str) -> Arc<[u8]> {
@@ -138,13 +139,7 @@ fn check(span: &Span<'_>) -> proto::Span {
     assert_eq!((scope.name.as_str(), scope.version.as_str()), ("skep", env!("CARGO_PKG_VERSION")));
     let found = &of_scope.spans[0];
 
-    let resource = crate::discovery::resource::Resource {
-        serial: 1,
-        service_name: "shop".into(),
-        attributes: Vec::new(),
-        json: b"{}".to_vec(),
-        protobuf: Vec::new().into(),
-    };
+    let resource = Resource::new(&Host::read(), &Facts::default(), None, (0, &Identity::default()));
     let name = name(span);
     let line = Line { span, resource: &resource, start_unix_ns: start, end_unix_ns: end, name: &name };
     let mut json = Vec::new();

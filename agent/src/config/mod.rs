@@ -3,22 +3,22 @@
 //! In: [`Settings`], each value of the right type and range. Out: [`Config`], one struct for each stage, or the
 //! problems that only show when settings are seen together (exit 2).
 
+mod gate;
+mod selection;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_pipeline::filter::{Filter, FilterError};
-use agent_pipeline::glob::Glob;
 use agent_pipeline::route::{Pattern, RouteConfig};
-use agent_pipeline::sampling::{Ratio, RootSampler, Sampler, SamplingConfig};
-use agent_pipeline::semconv;
 
 use crate::export::otlp::settings::OtlpConfig;
 use crate::settings::problem::Problems;
-use crate::settings::rows::{limits, output, routes, run, sampling, selection, views};
-use crate::settings::value::{Record, Settings};
-use crate::settings::{Setting, nearest};
+use crate::settings::rows::{limits, output, routes, run, views};
+use crate::settings::value::Settings;
 use crate::ui::{PageAddress, UiConfig};
+pub use gate::{GateConfig, check_condition};
+pub use selection::{Matcher, Rule, Selection, check_glob, check_ports, check_variable};
 
 /// Everything that a run needs to know.
 #[derive(Debug)]
@@ -47,17 +47,6 @@ pub struct Config {
     pub btf: PathBuf,
 }
 
-/// Which processes are watched: any rule selects.
-#[derive(Debug, Default)]
-pub struct Selection {
-    /// Processes by number.
-    pub pids: Vec<u32>,
-    /// Inclusive ranges of TCP ports that a process listens on.
-    pub ports: Vec<(u16, u16)>,
-    /// Programs by path.
-    pub exes: Vec<Glob>,
-}
-
 /// Where spans go.
 #[derive(Clone, Copy, Debug)]
 pub struct OutputConfig {
@@ -76,17 +65,6 @@ pub enum Print {
     Json,
     /// Nothing.
     None,
-}
-
-/// Which requests become metrics and spans.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct GateConfig {
-    /// Which spans leave, as far as their attributes say.
-    pub traces: Filter,
-    /// Which requests metrics count.
-    pub metrics: Filter,
-    /// Which of the spans leave.
-    pub sampling: SamplingConfig,
 }
 
 /// What is logged on standard error.
@@ -127,7 +105,7 @@ impl Config {
     /// Makes sense of the settings.
     pub fn new(settings: &Settings) -> Result<Self, Problems> {
         let mut problems = Problems::default();
-        let config = Self {
+        let mut config = Self {
             selection: Selection::new(settings, &mut problems),
             output: OutputConfig {
                 print: match settings.need::<String>(&output::PRINT).as_str() {
@@ -148,23 +126,12 @@ impl Config {
                 format: LogFormat::from_word(&settings.need::<String>(&output::LOG_FORMAT)),
                 level: settings.need::<String>(&output::LOG_LEVEL).parse().unwrap_or(log::LevelFilter::Info),
             },
-            gate: GateConfig {
-                traces: filter(settings, &sampling::FILTER_TRACES, &mut problems),
-                metrics: filter(settings, &sampling::FILTER_METRICS, &mut problems),
-                sampling: SamplingConfig {
-                    sampler: parse_sampler(
-                        &settings.need::<String>(&sampling::SAMPLER),
-                        settings.need(&sampling::SAMPLER_ARG),
-                    ),
-                    keep_errors: settings.need(&sampling::KEEP_ERRORS),
-                    keep_slow_ns: settings.get::<Duration>(&sampling::KEEP_SLOW).map(nanoseconds),
-                    max_spans_per_second: settings.get(&sampling::MAX_SPANS_PER_SECOND),
-                },
-            },
+            gate: GateConfig::new(settings, &mut problems),
             otlp: OtlpConfig::new(settings, &mut problems),
             routes: RouteConfig {
                 patterns: parse_all(settings.list(&routes::PATTERNS), parse_route, &mut problems),
                 learn: settings.need(&routes::LEARN),
+                sets: Vec::new(),
             },
             duration: settings.get(&run::DURATION),
             stats: settings.need(&output::STATS),
@@ -177,29 +144,8 @@ impl Config {
             btf: settings.need(&limits::BTF),
         };
         problems.check()?;
+        config.routes.sets = config.selection.rules.iter().map(|rule| rule.routes.clone()).collect();
         Ok(config)
-    }
-}
-
-impl Selection {
-    fn new(settings: &Settings, problems: &mut Problems) -> Self {
-        Self {
-            pids: settings.list(&selection::PIDS),
-            ports: parse_all(settings.list(&selection::PORTS), parse_ports, problems),
-            exes: parse_all(settings.list(&selection::EXES), parse_glob, problems),
-        }
-    }
-
-    /// Fails where nothing could ever be watched.
-    pub fn check(&self) -> Result<(), Problems> {
-        let mut problems = Problems::default();
-        if self.pids.is_empty() && self.ports.is_empty() && self.exes.is_empty() {
-            problems.add(
-                "nothing to watch: name a process with --pid, --port or --exe (e.g. `skep run --port 8080`), or \
-                 write rules into a file and give it with --config",
-            );
-        }
-        problems.check()
     }
 }
 
@@ -210,68 +156,9 @@ impl LogFormat {
     }
 }
 
-/// A port or a range of ports, for the table.
-pub fn check_ports(text: &str) -> Result<(), String> {
-    parse_ports(text).map(drop)
-}
-
-/// A pattern for programs, for the table.
-pub fn check_glob(text: &str) -> Result<(), String> {
-    parse_glob(text).map(drop)
-}
-
 /// A route pattern, for the table.
 pub fn check_route(text: &str) -> Result<(), String> {
     parse_route(text).map(drop)
-}
-
-/// A condition of a filter, for the table.
-pub fn check_condition(name: &str, text: &str) -> Result<(), String> {
-    Filter::check(name, text).map_err(|error| {
-        match nearest(name, semconv::NAMES.iter().map(|(known, _)| *known)) {
-            Some(meant) if error == FilterError::UnknownAttribute => {
-                format!("no span has such an attribute: did you mean {meant}?")
-            }
-            _ => error.to_string(),
-        }
-    })
-}
-
-fn filter(settings: &Settings, row: &'static Setting, problems: &mut Problems) -> Filter {
-    let mut filter = Filter::default();
-    for record in settings.list::<Record>(row) {
-        let conditions = |name| record.get::<Vec<(String, String)>>(name);
-        let (keep, conditions) = match (conditions("keep"), conditions("drop")) {
-            (Some(conditions), None) => (true, conditions),
-            (None, Some(conditions)) => (false, conditions),
-            _ => {
-                let place = settings.place(row, record.line);
-                problems.add(format!("{place}: a rule says either keep or drop, then the conditions"));
-                continue;
-            }
-        };
-        let pairs = conditions.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-        if let Err(error) = filter.add(keep, pairs) {
-            problems.add(format!("{}: {error}", settings.place(row, record.line)));
-        }
-    }
-    filter
-}
-
-fn parse_sampler(name: &str, ratio: f64) -> Sampler {
-    let root = name.strip_prefix("parentbased_");
-    Sampler {
-        parent_based: root.is_some(),
-        root: match root.unwrap_or(name) {
-            "always_off" => RootSampler::AlwaysOff,
-            "traceidratio" => RootSampler::TraceIdRatio(Ratio::new(ratio)),
-            _ => RootSampler::AlwaysOn,
-        },
-    }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Where the page listens, for the table.
@@ -299,14 +186,6 @@ fn parse_all<T>(
     parsed
 }
 
-fn parse_ports(text: &str) -> Result<(u16, u16), String> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
-        (Ok(first), Ok(last)) if first != 0 && first <= last => Ok((first, last)),
-        _ => Err("give a port from 1 to 65535, or a range such as 8000-8080".into()),
-    }
-}
-
 fn parse_listen(text: &str) -> Result<PageAddress, String> {
     if text == "auto" {
         return Ok(PageAddress::Default);
@@ -318,10 +197,6 @@ fn parse_listen(text: &str) -> Result<PageAddress, String> {
     address
         .map(PageAddress::Exactly)
         .ok_or_else(|| "give an address such as 127.0.0.1:7171, or a port".into())
-}
-
-fn parse_glob(text: &str) -> Result<Glob, String> {
-    Glob::new(text).map_err(str::to_owned)
 }
 
 fn parse_route(text: &str) -> Result<Pattern, String> {
