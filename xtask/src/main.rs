@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod build_ebpf;
 mod check;
+mod collector;
 mod demo;
 mod ebpf_toolchain;
 mod fuzz;

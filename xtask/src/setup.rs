@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::collector;
 use crate::ebpf_toolchain::{self, Toolchain};
 
 /// A program that some verb runs, and the package that brings it.
@@ -26,7 +27,7 @@ pub(crate) struct Program {
 }
 
 /// What the ground-truth tests and the demo attach to and drive; whichever cannot be had is left out there.
-pub(crate) const RUNTIMES: [Program; 6] = [
+pub(crate) const RUNTIMES: [Program; 7] = [
     Program { command: "curl", probe: &[], packages: &["curl"], what: "client" },
     Program {
         command: "python3",
@@ -39,6 +40,7 @@ pub(crate) const RUNTIMES: [Program; 6] = [
     Program { command: "go", probe: &[], packages: &["golang-go"], what: "Go server" },
     Program { command: "javac", probe: &[], packages: &["default-jdk-headless"], what: "Java server" },
     Program { command: "nginx", probe: &[], packages: &["nginx-light"], what: "nginx" },
+    Program { command: "openssl", probe: &[], packages: &["openssl"], what: "certificates" },
 ];
 
 /// Rust tools of `cargo xtask check`, pinned. Built without optimisation: they run for a second and build for minutes.
@@ -54,7 +56,9 @@ static LISTS_UPDATED: AtomicBool = AtomicBool::new(false);
 pub(crate) fn run(root: &Path) -> Result<()> {
     println!("kernel programs: {}", kernel_toolchain(root)?);
     let mut missing = Vec::new();
-    for outcome in [kernel_clippy(root), lint_tools(root)].into_iter().chain(RUNTIMES.iter().map(program)) {
+    let tools = [kernel_clippy(root), lint_tools(root)].into_iter();
+    let collector = std::iter::once_with(|| collector::build(root));
+    for outcome in tools.chain(RUNTIMES.iter().map(program)).chain(collector) {
         match outcome {
             Ok(found) => println!("{found}"),
             Err(error) => missing.push(format!("{error:#}")),

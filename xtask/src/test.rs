@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::check::{self, cargo};
+use crate::collector;
 use crate::fuzz::{self, Budget};
 use crate::setup;
 use crate::steps::Steps;
@@ -54,6 +55,7 @@ pub(crate) fn run(root: &Path, full: bool) -> ExitCode {
     }
     if kernel_side && built {
         protocols(root, full, &mut steps);
+        export(root, &mut steps);
     }
     steps.finish()
 }
@@ -68,6 +70,22 @@ fn ground_truth(root: &Path, round: u32, steps: &mut Steps) {
     tests.args(["test", "--quiet", "--locked", "--release", "--package", "skep", "--test", "ground_truth"]);
     run_as_root(&mut tests);
     steps.tests(&name, &mut tests);
+}
+
+/// A real Collector gets what Skep exports. Where it cannot be built, its tests skip aloud.
+fn export(root: &Path, steps: &mut Steps) {
+    if let Some(reason) = setup::no_privileges() {
+        steps.fail("export", reason);
+        return;
+    }
+    match collector::build(root) {
+        Ok(found) => println!("{found}"),
+        Err(error) => println!("{error:#}"),
+    }
+    let mut tests = cargo(root);
+    tests.args(["test", "--quiet", "--locked", "--release", "--package", "skep", "--test", "export"]);
+    run_as_root(&mut tests);
+    steps.tests("export", &mut tests);
 }
 
 /// Databases, HTTP/2, gRPC, DNS: real servers and clients, as far as this machine has them.
