@@ -1,6 +1,6 @@
-//! Compression of request bodies.
+//! Compression of request bodies, and of the few answers that come compressed.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use flate2::write::GzEncoder;
 
@@ -46,11 +46,36 @@ impl Compressor {
     }
 }
 
+/// An untrusted answer, if it is no longer than that.
+pub(super) fn decompress(encoding: &[u8], packed: &[u8], max_bytes: usize) -> Option<Vec<u8>> {
+    match encoding {
+        b"gzip" => {
+            let mut plain = Vec::new();
+            let limit = max_bytes as u64 + 1;
+            flate2::read::GzDecoder::new(packed).take(limit).read_to_end(&mut plain).ok()?;
+            (plain.len() <= max_bytes).then_some(plain)
+        }
+        b"zstd" => zstd::bulk::decompress(packed, max_bytes).ok(),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
+
+    #[test]
+    fn answers_that_grow_without_end_are_refused() {
+        let bomb = vec![0; 1 << 20];
+        for (compression, name) in [(Compression::Gzip, b"gzip"), (Compression::Zstd, b"zstd")] {
+            let mut packed = Vec::new();
+            Compressor::new(compression).unwrap().compress(&bomb, &mut packed).unwrap();
+            assert_eq!(decompress(name, &packed, 1000), None);
+            assert_eq!(decompress(name, &packed, 1 << 20).as_ref(), Some(&bomb));
+            assert_eq!(decompress(name, b"no such thing", 1000), None);
+        }
+        assert_eq!(decompress(b"br", b"", 1000), None);
+    }
 
     #[test]
     fn bodies_round_trip_one_after_the_other() {

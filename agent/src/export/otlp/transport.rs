@@ -3,6 +3,7 @@
 //! In: a body that is encoded and compressed already. Out: an [`Outcome`]. What the other end sends is untrusted: its
 //! headers and body are bounded, and the caller bounds the time. A connection serves one request at a time.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -21,6 +22,7 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::answer::{self, Outcome};
+use super::compress::decompress;
 use super::settings::{Compression, Endpoint, Protocol, SignalConfig, Target};
 
 /// No OTLP answer is longer.
@@ -31,6 +33,7 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 pub(super) const GRPC_PREFIX: usize = 5;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
@@ -269,18 +272,27 @@ fn grpc_outcome(
         // UNKNOWN, by gRPC's own rules; a page that says 200 ends here.
         return Outcome::NotOtlp { reason: "HTTP status 200 without a gRPC status".into() };
     };
-    let message = body.and_then(|body| {
-        let (prefix, message) = body.split_at_checked(GRPC_PREFIX)?;
-        // No compression was offered.
-        let len = u32::from_be_bytes(prefix[1..].try_into().ok()?) as usize;
-        (prefix[0] == 0 && message.len() == len).then_some(message)
-    });
+    let encoding = headers.get(GRPC_ENCODING).map(HeaderValue::as_bytes);
+    let message = body.and_then(|body| unframed(body, encoding));
     answer::grpc(
         status.parse().unwrap_or(2),
         find(&GRPC_MESSAGE).unwrap_or_default(),
         find(&GRPC_DETAILS),
-        message,
+        message.as_deref(),
     )
+}
+
+/// The message behind its prefix. Servers compress their answer as the request was, though nobody asked them to.
+fn unframed<'b>(body: &'b [u8], encoding: Option<&[u8]>) -> Option<Cow<'b, [u8]>> {
+    let (prefix, message) = body.split_at_checked(GRPC_PREFIX)?;
+    if message.len() != u32::from_be_bytes(prefix[1..].try_into().ok()?) as usize {
+        return None;
+    }
+    match (prefix[0], encoding) {
+        (0, _) => Some(Cow::Borrowed(message)),
+        (1, Some(encoding)) => decompress(encoding, message, MAX_ANSWER_BYTES).map(Cow::Owned),
+        _ => None,
+    }
 }
 
 fn unanswered(error: &hyper::Error) -> Outcome {
