@@ -311,7 +311,7 @@ impl App {
         };
         match id {
             Some(id) => {
-                self.message = format!("trace id {id} is in the clipboard, if the terminal allows it");
+                self.message = format!("clipboard: {id}");
                 Action::Copy(id)
             }
             None => {

@@ -70,6 +70,9 @@ fn figures(app: &App, look: Look) -> Line<'static> {
         spans.push(Span::raw("  "));
         spans.push(Span::styled(text, style));
     };
+    if app.paused {
+        say("PAUSED".to_owned(), Style::new().add_modifier(Modifier::BOLD));
+    }
     say(rate(number(&total["rate"])), Style::new().add_modifier(Modifier::BOLD));
     say(format!("{:.1}% failed", failed * 100.0), bad(look, failed > 0.0));
     for (name, field) in [("p50", "p50_ns"), ("p95", "p95_ns"), ("p99", "p99_ns")] {
@@ -85,7 +88,6 @@ fn figures(app: &App, look: Look) -> Line<'static> {
         .to_owned(),
         dim(look),
     );
-    say(if app.paused { "PAUSED".into() } else { "live".into() }, dim(look));
     Line::from(spans)
 }
 
@@ -146,13 +148,16 @@ fn table(
     look: Look,
     last: impl Fn(usize, Vec<String>, usize) -> Vec<String>,
 ) {
-    let fixed: u16 = rows.columns.iter().map(|(_, width)| width.unsigned_abs() + 1).sum();
+    let shown = columns_that_fit(rows, area.width);
+    let fixed: u16 = shown.iter().map(|&index| rows.columns[index].1.unsigned_abs() + 1).sum();
     let left = usize::from(area.width.saturating_sub(fixed + 2));
-    let widths = rows.columns.iter().map(|&(_, width)| match width {
+    let columns: Vec<_> = shown.iter().map(|&index| rows.columns[index]).collect();
+    let widths = columns.iter().map(|&(_, width)| match width {
         0 => Constraint::Fill(1),
         width => Constraint::Length(width.unsigned_abs()),
     });
-    let header = rows.columns.iter().enumerate().map(|(index, &(title, width))| {
+    let header = shown.iter().map(|&index| {
+        let (title, width) = rows.columns[index];
         let arrow =
             if rows.sortable && app.sort.0 == index { if app.sort.1 { "^" } else { "v" } } else { "" };
         aligned(format!("{arrow}{title}"), width)
@@ -165,7 +170,9 @@ fn table(
             *trend = trend.chars().skip(skipped).collect();
         }
         let failed = row.failed;
-        TableRow::new(cells.into_iter().zip(&rows.columns).enumerate().map(
+        let cells: Vec<_> =
+            shown.iter().map(|&index| cells.get(index).cloned().unwrap_or_default()).collect();
+        TableRow::new(cells.into_iter().zip(&columns).enumerate().map(
             move |(at, (cell, &(title, width)))| {
                 let cell = aligned(cell, width);
                 let telling = matches!(title, "ERRORS" | "VALUE") || (title.is_empty() && at > 0);
@@ -180,6 +187,25 @@ fn table(
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let mut state = TableState::default().with_selected(Some(selected));
     frame.render_stateful_widget(table, area, &mut state);
+}
+
+/// Columns that a narrow terminal can show: the least telling ones go first.
+fn columns_that_fit(rows: &Rows, width: u16) -> Vec<usize> {
+    const GO_FIRST: [&str; 6] = ["P50", "P99", "KIND", "TRACE ID", "BEGIN", "SPANS"];
+    const LEAST: u16 = 14;
+    let mut shown: Vec<usize> = (0..rows.columns.len()).collect();
+    for title in GO_FIRST {
+        let needed = |&index: &usize| match rows.columns[index] {
+            ("TREND", _) => 0,
+            (_, 0) => LEAST,
+            (_, width) => width.unsigned_abs() + 1,
+        };
+        if shown.iter().map(needed).sum::<u16>() < width {
+            break;
+        }
+        shown.retain(|&index| rows.columns[index].0 != title);
+    }
+    shown
 }
 
 fn trace(frame: &mut Frame<'_>, area: Rect, app: &App, rows: &Rows, selected: usize, look: Look) {

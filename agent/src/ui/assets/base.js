@@ -29,6 +29,7 @@ function build(element, props, children) {
 /** Three figures. */
 export function number(value) {
   if (value === 0) return "0";
+  if (Number.isInteger(value) && value < 1e4) return String(value);
   if (value >= 1e6) return `${three(value / 1e6)}M`;
   if (value >= 1e4) return `${three(value / 1e3)}k`;
   return three(value);

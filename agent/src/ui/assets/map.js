@@ -119,14 +119,15 @@ export function serviceMap(overview, width) {
     const kind = service ? "seen" : "ext";
     const failing = service && service.error_share > 0.01 ? " failing" : "";
     const title = name === OUTSIDE ? "outside" : name;
-    const sub = service ? (service.role === "client" ? `asks ${rate(service.rate)}` : `${rate(service.rate)} · p95 ${duration(service.p95_ns)}`) : name === OUTSIDE ? "callers not seen" : "not seen inside";
+    const failures = service && service.error_share > 0.001 ? `${percent(service.error_share)} failed` : service && `p95 ${duration(service.p95_ns)}`;
+    const sub = service ? `${service.role === "client" ? "asks " : ""}${rate(service.rate)} · ${failures}` : name === OUTSIDE ? "callers not seen" : "not seen inside";
     const group = s("g", { class: `node ${kind}${failing}`, transform: `translate(${x.toFixed(1)},${y.toFixed(1)})` },
       s("rect", { width: NODE_W, height: NODE_H, rx: 9 }),
       s("text", { class: "t", x: 12, y: 19 }, cut(title, 21)),
       s("text", { class: "sub", x: 12, y: 36 }, sub),
-      s("title", {}, service ? `${title}: ${rate(service.rate)}, ${percent(service.error_share)} failed` : title));
+      !service && s("title", {}, title));
     if (!service) return group;
-    return s("a", { href: serviceHref(name), "aria-label": `${title}, ${rate(service.rate)}, ${percent(service.error_share)} failed` }, group);
+    return s("a", { href: serviceHref(name) }, group);
   });
   const arrow = s("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 6, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto" }, s("path", { d: "M0,0L8,4L0,8Z" }));
   const svg = s("svg", { viewBox: `0 0 ${full} ${height}`, height, role: "group", "aria-label": "Service map" }, s("defs", {}, arrow), lines, labels, boxes);
