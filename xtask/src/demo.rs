@@ -1,12 +1,14 @@
 //! `cargo xtask demo`: real, uninstrumented services in whichever languages this machine has, and Skep on them.
 //!
-//! Sets up and builds what is missing, starts apps/targets, attaches `skep run` to their pids, drives a little traffic
-//! so that spans scroll by, and lets Skep end with its table. Everything that it started is ended by pid, on Ctrl-C too.
+//! Sets up and builds what is missing, starts apps/targets, attaches `skep run --ui` to their pids, prints the page's
+//! link, drives a little traffic, shows the picture of `skep top` and lets Skep end with its table. With `--shots` a
+//! browser takes pictures of the page meanwhile. Everything that it started is ended by pid, on Ctrl-C too.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,7 +25,7 @@ const TARGETS: [&str; 7] = ["go", "python-http", "python-wsgi", "python-asgi", "
 /// One request about every so often: slow enough to read along.
 const PACE: Duration = Duration::from_millis(60);
 
-pub(crate) fn run(root: &Path, seconds: u32) -> Result<()> {
+pub(crate) fn run(root: &Path, seconds: u32, shots: Option<&Path>) -> Result<()> {
     if let Some(reason) = setup::no_privileges() {
         bail!("{reason}");
     }
@@ -33,6 +35,10 @@ pub(crate) fn run(root: &Path, seconds: u32) -> Result<()> {
         if let Err(error) = setup::program(runtime) {
             println!("    left out: {error:#}");
         }
+    }
+
+    if shots.is_some() {
+        println!("    {}", setup::browser(root)?);
     }
 
     println!("2/4 target/release/skep");
@@ -49,9 +55,9 @@ pub(crate) fn run(root: &Path, seconds: u32) -> Result<()> {
         bail!("no service could be started: `cargo xtask setup` says what is missing");
     }
 
-    println!("4/4 skep attaches; every line is a span, seen from outside the process");
+    println!("4/4 skep attaches, and sees them from outside");
     let mut skep = start_skep(root, &services, seconds)?;
-    let outcome = watch(&mut skep, &services, seconds);
+    let outcome = watch(root, &mut skep, &services, seconds, shots);
     if matches!(skep.try_wait(), Ok(None)) {
         // It flushes, detaches and prints its table.
         targets::end(&mut skep, Signal::TERM, Duration::from_secs(10));
@@ -64,9 +70,12 @@ pub(crate) fn run(root: &Path, seconds: u32) -> Result<()> {
     }
     println!();
     println!(
-        "Next: sudo target/release/skep run --pid PID           any process of yours, nothing to prepare"
+        "Next: cargo xtask demo --seconds 3600                    the same, with time to look at the page"
     );
-    println!("      sudo target/release/skep run --port 8080 --summary --print json | jq .name");
+    println!(
+        "      sudo target/release/skep run --ui --pid PID        any process of yours, nothing to prepare"
+    );
+    println!("      sudo target/release/skep top                       the same in the terminal");
     Ok(())
 }
 
@@ -96,7 +105,7 @@ fn upstream(services: &[Target]) -> Option<SocketAddr> {
 
 fn start_skep(root: &Path, services: &[Target], seconds: u32) -> Result<Child> {
     let mut command = setup::privileged(root.join("target/release/skep"));
-    command.args(["run", "--print", "text", "--summary", "--duration", &seconds.to_string()]);
+    command.args(["run", "--ui", "--print", "none", "--summary", "--duration", &seconds.to_string()]);
     for service in services {
         command.args(["--pid", &service.pid().to_string()]);
     }
@@ -104,28 +113,59 @@ fn start_skep(root: &Path, services: &[Target], seconds: u32) -> Result<Child> {
 }
 
 /// Drives traffic from the moment Skep is ready until it ends, or Ctrl-C.
-fn watch(skep: &mut Child, services: &[Target], seconds: u32) -> Result<()> {
-    let ready = forward_stderr(skep)?;
+fn watch(
+    root: &Path,
+    skep: &mut Child,
+    services: &[Target],
+    seconds: u32,
+    shots: Option<&Path>,
+) -> Result<()> {
+    let links = forward_stderr(skep)?;
     let patience = Instant::now() + Duration::from_secs(60);
-    while ready.try_recv() == Err(mpsc::TryRecvError::Empty) {
+    let link = loop {
+        match links.recv_timeout(Duration::from_millis(10)) {
+            Ok(link) => break link,
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
         if targets::interrupted() || !matches!(skep.try_wait(), Ok(None)) {
             return Ok(());
         }
         if Instant::now() > patience {
             bail!("skep is not ready after a minute");
         }
-        thread::sleep(Duration::from_millis(10));
-    }
+    };
+    println!("\n    Open  {link}\n    for {seconds} s, while traffic runs; Ctrl-C ends it sooner.\n");
     let requests = requests(services);
-    // The last second belongs to what is still on its way.
-    let end = Instant::now() + Duration::from_secs(u64::from(seconds).saturating_sub(1));
+    let begin = Instant::now();
+    // The last seconds belong to what is still on its way, and to the picture.
+    let end = begin + Duration::from_secs(u64::from(seconds).saturating_sub(2));
+    let pictures_at = begin + Duration::from_secs(u64::from(seconds) * 2 / 3);
+    let mut pictures = None;
     for (addr, path) in requests.iter().cycle() {
         if targets::interrupted() || Instant::now() > end || !matches!(skep.try_wait(), Ok(None)) {
             break;
         }
-        // A service that failed to answer shows as such in the spans.
+        if let Some(folder) = shots
+            && pictures.is_none()
+            && Instant::now() > pictures_at
+        {
+            pictures = Some(take_pictures(root, &link, folder)?);
+        }
+        // A service that failed to answer shows as such in the figures.
         let _ = get(*addr, path);
         thread::sleep(PACE);
+    }
+    if !targets::interrupted() && matches!(skep.try_wait(), Ok(None)) {
+        // The picture of `skep top`, for whoever has no browser.
+        let mut top = setup::privileged(root.join("target/release/skep"));
+        let _ = top.args(["top", "--once"]).stdin(Stdio::null()).status();
+    }
+    if let Some(mut pictures) = pictures {
+        let status = pictures.wait().context("wait for the browser")?;
+        if !status.success() {
+            bail!("the browser took no pictures: {status}");
+        }
     }
     let patience = Instant::now() + Duration::from_secs(15);
     while matches!(skep.try_wait(), Ok(None)) && Instant::now() < patience && !targets::interrupted() {
@@ -134,16 +174,29 @@ fn watch(skep: &mut Child, services: &[Target], seconds: u32) -> Result<()> {
     Ok(())
 }
 
-/// Passes Skep's log on and reports the line that says that capture is live.
-fn forward_stderr(skep: &mut Child) -> Result<Receiver<()>> {
+/// A browser on the page, in the background: traffic goes on meanwhile.
+fn take_pictures(root: &Path, link: &str, folder: &Path) -> Result<Child> {
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    let folder = folder.canonicalize().with_context(|| format!("find {}", folder.display()))?;
+    let mut node = Command::new("node");
+    node.arg("shots.mjs")
+        .current_dir(setup::browser_folder(root))
+        .env("LINK", link)
+        .env("CHROMIUM", setup::which("chromium").context("chromium is not installed")?)
+        .env("SHOTS", folder);
+    node.stdin(Stdio::null()).spawn().context("start node")
+}
+
+/// Passes Skep's log on and reports the link that it prints once capture is live.
+fn forward_stderr(skep: &mut Child) -> Result<Receiver<String>> {
     let stderr = skep.stderr.take().context("skep's stderr")?;
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            eprintln!("{line}");
-            if line.contains("ready") {
+            match line.split_once("page: ") {
                 // Nobody listens once the traffic runs.
-                let _ = sender.send(());
+                Some((_, link)) => drop(sender.send(link.to_owned())),
+                None => eprintln!("{line}"),
             }
         }
     });

@@ -49,11 +49,17 @@ enum Verb {
         #[arg(long)]
         full: bool,
     },
-    /// Real services in several languages, Skep on them, spans on the screen
+    /// Real services in several languages, Skep on them: the page, and the same in the terminal
+    ///
+    /// Ends by itself after some seconds, so that it can run where nobody watches; --seconds 3600 leaves time to look around
+    /// on the page.
     Demo {
         /// How long to watch
         #[arg(long, default_value_t = 15)]
         seconds: u32,
+        /// Take pictures of the page into this folder, with Chromium
+        #[arg(long, value_name = "DIR")]
+        shots: Option<PathBuf>,
     },
     /// Feed the pipeline what a fuzzer finds, for a bounded time
     Fuzz {
@@ -109,7 +115,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::BuildEbpf => build_ebpf::run(&root)?,
         Verb::Setup => setup::run(&root)?,
         Verb::Check => return Ok(check::run(&root)),
-        Verb::Demo { seconds } => demo::run(&root, seconds)?,
+        Verb::Demo { seconds, shots } => demo::run(&root, seconds, shots.as_deref())?,
         Verb::Fuzz { seconds } => return Ok(fuzz::run(&root, seconds)),
         Verb::Vm(arguments) => return vm::run(&root, &arguments),
         Verb::Bench { bench } => bench::run(&root, &bench)?,

@@ -43,6 +43,13 @@ pub(crate) const RUNTIMES: [Program; 7] = [
     Program { command: "openssl", probe: &[], packages: &["openssl"], what: "certificates" },
 ];
 
+/// What the tests of the page and of `skep top` drive, and what takes the demo's pictures.
+const VIEWERS: [Program; 3] = [
+    Program { command: "chromium", probe: &[], packages: &["chromium"], what: "browser" },
+    Program { command: "npm", probe: &[], packages: &["npm"], what: "what installs Playwright" },
+    Program { command: "tmux", probe: &[], packages: &["tmux"], what: "terminal for tests" },
+];
+
 /// Rust tools of `cargo xtask check`, pinned. Built without optimisation: they run for a second and build for minutes.
 const LINT_TOOLS: [(&str, &str); 3] =
     [("cargo-deny", "0.20.2"), ("cargo-machete", "0.9.2"), ("typos-cli", "1.52.0")];
@@ -56,7 +63,7 @@ static LISTS_UPDATED: AtomicBool = AtomicBool::new(false);
 pub(crate) fn run(root: &Path) -> Result<()> {
     println!("kernel programs: {}", kernel_toolchain(root)?);
     let mut missing = Vec::new();
-    let tools = [kernel_clippy(root), lint_tools(root)].into_iter();
+    let tools = [kernel_clippy(root), lint_tools(root), browser(root)].into_iter();
     let collector = std::iter::once_with(|| collector::build(root));
     for outcome in tools.chain(RUNTIMES.iter().map(program)).chain(collector) {
         match outcome {
@@ -175,6 +182,27 @@ pub(crate) fn lint_tools(root: &Path) -> Result<String> {
         }
     }
     Ok(format!("tools of check: in {}", tools.display()))
+}
+
+/// Chromium, tmux, and Playwright and axe by the lock file beside the tests that use them.
+pub(crate) fn browser(root: &Path) -> Result<String> {
+    for viewer in &VIEWERS {
+        program(viewer)?;
+    }
+    let folder = browser_folder(root);
+    if !folder.join("node_modules/playwright-core").is_dir() || !folder.join("node_modules/axe-core").is_dir()
+    {
+        let mut install = Command::new("npm");
+        // Playwright's own browsers are not fetched: Debian's serves.
+        install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]).current_dir(&folder);
+        announce_and_run(&mut install, "playwright-core and axe-core")?;
+    }
+    Ok("browser, terminal and what drives them: there".to_owned())
+}
+
+/// Where the scripts that drive the browser lie.
+pub(crate) fn browser_folder(root: &Path) -> PathBuf {
+    root.join("agent/tests/ui/browser")
 }
 
 /// Makes sure that a program is on PATH.

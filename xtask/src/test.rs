@@ -57,6 +57,9 @@ pub(crate) fn run(root: &Path, full: bool) -> ExitCode {
         protocols(root, full, &mut steps);
         export(root, &mut steps);
     }
+    if kernel_side && built {
+        views(root, &mut steps);
+    }
     steps.finish()
 }
 
@@ -111,6 +114,21 @@ fn protocols(root: &Path, full: bool, steps: &mut Steps) {
     }
     run_as_root(&mut tests);
     steps.tests("protocols", &mut tests);
+}
+
+/// The page in a browser, `skep top` in a terminal, the store. What cannot be had there is skipped by the tests.
+fn views(root: &Path, steps: &mut Steps) {
+    if let Some(reason) = setup::no_privileges() {
+        steps.fail("ui", reason);
+        return;
+    }
+    if let Err(error) = setup::browser(root) {
+        steps.skip("setup: browser", &format!("{error:#}"));
+    }
+    let mut tests = cargo(root);
+    tests.args(["test", "--quiet", "--locked", "--release", "--package", "skep", "--test", "ui"]);
+    run_as_root(&mut tests);
+    steps.tests("ui", &mut tests);
 }
 
 /// Only the test program needs rights, not cargo: cargo runs it through what this variable names. sudo clears the
