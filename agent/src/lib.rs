@@ -16,6 +16,7 @@ pub mod logging;
 pub mod notify;
 pub mod output;
 pub mod probe;
+pub mod receive;
 pub mod rights;
 pub mod runtime;
 pub mod settings;
@@ -80,6 +81,8 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     let runtime = Runtime::start().context("start the thread for networks")?;
     let export = Exporter::start(&config.otlp, &runtime, random_seed()?)?;
     let ui = ui::start(config.ui, runtime.handle())?;
+    let received =
+        config.otlp_listen.map(|address| receive::start(address, &ui.hub, runtime.handle())).transpose()?;
     let mut probe = Probe::load(&ProbeConfig {
         ring_bytes: config.limits.ring_bytes,
         max_connections: config.limits.max_connections,
@@ -122,6 +125,9 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
         live.as_millis()
     );
     notify::notify("READY=1");
+    if let Some(address) = received {
+        log::info!("spans of others are taken on {address}, OTLP over gRPC or HTTP");
+    }
     if let Some(link) = &ui.link {
         log::info!("page: {link}");
     }

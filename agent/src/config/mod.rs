@@ -29,6 +29,8 @@ pub struct Config {
     pub output: OutputConfig,
     /// The page and `skep top`.
     pub ui: UiConfig,
+    /// Where spans of services that instrument themselves are taken.
+    pub otlp_listen: Option<SocketAddr>,
     /// What is logged.
     pub log: LogConfig,
     /// Which requests become metrics and spans.
@@ -122,6 +124,9 @@ impl Config {
                 store_bytes: settings.need::<u32>(&views::STORE_SIZE) as usize,
                 keep_from_start: settings.need(&views::KEEP),
             },
+            otlp_listen: settings
+                .get::<String>(&views::OTLP_LISTEN)
+                .and_then(|text| problems_or(parse_address(&text), &mut problems)),
             log: LogConfig {
                 format: LogFormat::from_word(&settings.need::<String>(&output::LOG_FORMAT)),
                 level: settings.need::<String>(&output::LOG_LEVEL).parse().unwrap_or(log::LevelFilter::Info),
@@ -166,6 +171,11 @@ pub fn check_listen(text: &str) -> Result<(), String> {
     parse_listen(text).map(drop)
 }
 
+/// Where something listens, for the table.
+pub fn check_address(text: &str) -> Result<(), String> {
+    parse_address(text).map(drop)
+}
+
 fn problems_or<T>(parsed: Result<T, String>, problems: &mut Problems) -> Option<T> {
     parsed.map_err(|error| problems.add(error)).ok()
 }
@@ -190,13 +200,16 @@ fn parse_listen(text: &str) -> Result<PageAddress, String> {
     if text == "auto" {
         return Ok(PageAddress::Default);
     }
+    parse_address(text).map(PageAddress::Exactly)
+}
+
+/// An address with a port, or a port of this machine alone.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let address = match text.parse::<u16>() {
         Ok(port) => Some(SocketAddr::from(([127, 0, 0, 1], port))),
         Err(_) => text.parse().ok(),
     };
-    address
-        .map(PageAddress::Exactly)
-        .ok_or_else(|| "give an address such as 127.0.0.1:7171, or a port".into())
+    address.ok_or_else(|| "give an address such as 127.0.0.1:7171, or a port".into())
 }
 
 fn parse_route(text: &str) -> Result<Pattern, String> {

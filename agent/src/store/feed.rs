@@ -64,6 +64,11 @@ impl Feed {
         queues.full.len() == PRESSING
     }
 
+    /// Whether what is given now would be dropped.
+    pub fn is_full(&self) -> bool {
+        self.lock().full.len() >= MAX_WAITING
+    }
+
     /// Takes what has been given.
     pub fn take(&self) -> Option<(Source, Chunk)> {
         self.lock().full.pop_front()

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use agent_pipeline::request::SpanKind;
 use agent_pipeline::semconv;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 
 use self::names::Names;
@@ -90,6 +90,8 @@ pub struct Store {
     max_origin_bytes: usize,
     /// A source named a resource that is not known (any more).
     untold: bool,
+    /// Services that are seen from outside, by name.
+    observed: FxHashSet<u16>,
     /// By source, the numbers that its encoder uses.
     sources: [FxHashMap<u32, u16>; SOURCES],
     budget: usize,
@@ -134,6 +136,7 @@ impl Store {
             origin_bytes: 0,
             max_origin_bytes: 4 * part,
             untold: false,
+            observed: FxHashSet::default(),
             sources: Default::default(),
             budget,
             now_unix_ns,
@@ -223,8 +226,13 @@ impl Store {
         {
             self.peers.serves(peer, service);
         }
+        let observed = self.origins[usize::from(origin)].as_ref().is_none_or(|origin| origin.observed);
+        if observed {
+            self.observed.insert(service);
+        }
         let mut slow = false;
-        if body.kind != SpanKind::Internal {
+        // What Skep sees of a service itself is not counted again when the service tells it.
+        if body.kind != SpanKind::Internal && (observed || !self.observed.contains(&service)) {
             let now_s = self.now_unix_ns / 1_000_000_000;
             let other = Key { service: names::OTHER, kind, name: names::OTHER, peer: NOBODY };
             let id = self.series.id(Key { service, kind, name, peer }, other, now_s);
@@ -350,6 +358,8 @@ impl Store {
             names[usize::from(name)] = true;
         }
         self.names.keep(&names);
+        // Whoever is still seen is noted again with its next span.
+        self.observed.retain(|&service| names[usize::from(service)]);
         for (index, used) in origins.iter().enumerate().skip(1) {
             if !used && let Some(origin) = self.origins[index].take() {
                 self.origin_bytes -= origin.memory();
@@ -398,6 +408,7 @@ impl Store {
             + self.names.memory()
             + self.peers.memory()
             + self.origin_bytes
+            + self.observed.capacity() * 3
             + self.sources.iter().map(|map| map.capacity() * 8).sum::<usize>()
             + self.scratch.capacity()
     }

@@ -232,7 +232,7 @@ fn endpoint(ip: std::net::IpAddr, port: u16) -> Endpoint {
 }
 
 /// At most `max` bytes of a text, whole characters.
-pub(super) fn cut(text: &str, max: usize) -> &str {
+pub(crate) fn cut(text: &str, max: usize) -> &str {
     if text.len() <= max {
         return text;
     }

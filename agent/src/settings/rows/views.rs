@@ -35,4 +35,14 @@ section! {
         rare: true,
         ..ROW
     };
+    OTLP_LISTEN = Setting {
+        key: "ui.otlp_listen",
+        flag: "otlp-listen",
+        kind: Kind::Text(config::check_address),
+        missing: Some("127.0.0.1:4317"),
+        value_name: "ADDR",
+        help: "Take spans of services that instrument themselves, for the traces of the page and `skep top`\n\n\
+            OTLP over gRPC or HTTP (protobuf) on one port, 127.0.0.1:4317 without a value. They are shown, not passed on",
+        ..ROW
+    };
 }
