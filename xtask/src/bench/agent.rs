@@ -23,9 +23,15 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts Skep on a process and waits until it captures.
     pub(crate) fn attach(root: &Path, pid: u32, print: &str) -> Result<Self> {
+        Self::attach_with(root, pid, print, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn attach_with(root: &Path, pid: u32, print: &str, flags: &[String]) -> Result<Self> {
         let started = Instant::now();
         let mut child = Command::new(binary(root))
             .args(["run", "--stats", "--print", print, "--pid", &pid.to_string()])
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

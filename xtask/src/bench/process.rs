@@ -5,19 +5,27 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-/// CPU time of all threads that live now, in nanoseconds (schedstat; /proc/PID/stat counts in ticks of 10 ms only).
+/// CPU time of all threads that live now, in nanoseconds.
 pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
-    let mut sum = 0;
+    Ok(cpu_ns_by_thread(pid)?.iter().map(|(_, ns)| ns).sum())
+}
+
+/// The same by thread, with its name (schedstat; /proc/PID/stat counts in ticks of 10 ms only).
+pub(crate) fn cpu_ns_by_thread(pid: u32) -> Result<Vec<(String, u64)>> {
+    let mut threads = Vec::new();
     for task in
         fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("list the threads of {pid}"))?
     {
+        let folder = task?.path();
         // A thread may end between the listing and the reading.
-        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
+        let Ok(text) = fs::read_to_string(folder.join("schedstat")) else {
             continue;
         };
-        sum += text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+        let name = fs::read_to_string(folder.join("comm")).unwrap_or_default();
+        let ns = text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+        threads.push((name.trim().to_owned(), ns));
     }
-    Ok(sum)
+    Ok(threads)
 }
 
 /// `VmRSS` or `VmHWM` in bytes.

@@ -14,6 +14,9 @@ pub const FIXED32: u32 = 5;
 
 /// Bytes that a length which is filled in later takes at first: enough for 16,383.
 const RESERVED: usize = 2;
+/// Below these a tag and a length have one byte each: nearly always, so that the common path has few steps.
+const SHORT_FIELD: u32 = 16;
+const SHORT: usize = 0x80;
 /// A varint has at most this many bytes.
 const MAX_VARINT: usize = 10;
 
@@ -43,8 +46,12 @@ pub fn put_tag(out: &mut Vec<u8>, field: u32, wire_type: u32) {
 /// Appends a field of bytes or text, or a nested message that is encoded already.
 #[inline]
 pub fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
-    put_tag(out, field, LEN);
-    put_varint(out, bytes.len() as u64);
+    if field < SHORT_FIELD && bytes.len() < SHORT {
+        out.extend_from_slice(&[(field << 3 | LEN) as u8, bytes.len() as u8]);
+    } else {
+        put_tag(out, field, LEN);
+        put_varint(out, bytes.len() as u64);
+    }
     out.extend_from_slice(bytes);
 }
 
@@ -158,6 +165,14 @@ pub fn put_texts_attribute(out: &mut Vec<u8>, field: u32, key: &str, values: &[&
 /// Everything of a `KeyValue` up to its `AnyValue`, which has `value_len` bytes.
 #[inline]
 fn put_attribute_head(out: &mut Vec<u8>, field: u32, key: &str, value_len: usize) {
+    // Both tags and both lengths before it have a byte each.
+    let len = 4 + key.len() + value_len;
+    if field < SHORT_FIELD && len < SHORT {
+        out.extend_from_slice(&[(field << 3 | LEN) as u8, len as u8, 1 << 3 | LEN as u8, key.len() as u8]);
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(&[2 << 3 | LEN as u8, value_len as u8]);
+        return;
+    }
     let key_len = 1 + varint_len(key.len() as u64) + key.len();
     put_tag(out, field, LEN);
     put_varint(out, (key_len + 1 + varint_len(value_len as u64) + value_len) as u64);
