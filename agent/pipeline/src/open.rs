@@ -27,6 +27,8 @@ pub(crate) struct Open {
     pub(crate) answered: bool,
     /// It asks to leave HTTP: what follows is not HTTP if the answer agrees.
     pub(crate) may_switch: bool,
+    /// It asks to go on as HTTP/2.
+    pub(crate) to_http2: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub(crate) expects_continue: bool,
     /// Part of the header block was not seen.
@@ -109,6 +111,7 @@ impl OpenRequests {
             asked,
             answered,
             may_switch,
+            to_http2,
             expects_continue,
             truncated,
             is_head,
@@ -120,6 +123,7 @@ impl OpenRequests {
         *identity = Identity::default();
         *offset = 0;
         (*asked, *answered, *may_switch, *expects_continue) = (false, false, false, false);
+        *to_http2 = false;
         (*truncated, *is_head, *is_connect, *finished) = (false, false, false, false);
         let free = &mut self.free[request.operation.kind() as usize];
         *next = *free;

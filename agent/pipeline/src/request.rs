@@ -129,7 +129,7 @@ pub enum ErrorType {
     ConnectionReset,
     /// The peer closed before the exchange was complete.
     ConnectionClosed,
-    /// This process closed before the exchange was complete, or one end cancelled it.
+    /// This process closed before the exchange was complete.
     Canceled,
     /// Nobody listens there (ECONNREFUSED).
     ConnectionRefused,
@@ -141,7 +141,7 @@ pub enum ErrorType {
     InvalidResponse,
     /// The server did not run it, because one before it in its batch had failed.
     Aborted,
-    /// One end gave the stream up before the exchange was complete (RST_STREAM), for another reason than CANCEL.
+    /// One end gave the stream up before the exchange was complete (RST_STREAM).
     StreamReset(StreamError),
     /// Something else.
     Other,
@@ -170,11 +170,12 @@ impl ErrorType {
             Self::ConnectionReset => "connection reset by the peer",
             Self::ConnectionClosed => "connection closed by the peer before the end",
             Self::ConnectionRefused => "nobody listens at the peer's address",
-            Self::Canceled => "given up before the end",
+            Self::Canceled => "connection closed by this process before the end",
             Self::Timeout => "the peer did not answer in time",
             Self::ProcessExit => "this process ended before the end",
             Self::InvalidResponse => "the answer is not valid",
             Self::Aborted => "not run: one before it failed",
+            Self::StreamReset(StreamError(8)) => "the stream was cancelled before the end",
             Self::StreamReset(_) => "the stream was reset before the end",
             Self::Other => "the connection failed",
         }

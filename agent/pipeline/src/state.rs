@@ -8,6 +8,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use crate::context::Context;
 use crate::open::{OpenRequests, Slot};
 use crate::protocol::dns::Queries;
+use crate::protocol::http2::Fields;
 use crate::request::Operation;
 use crate::route::Router;
 use crate::span::Span;
@@ -26,6 +27,8 @@ pub(crate) struct State {
     pub(crate) sql: Sql,
     /// The newest moment that a record or a tick told of.
     pub(crate) now_ktime_ns: u64,
+    /// Room for the fields of one header block.
+    pub(crate) fields: Fields,
     pub(crate) idle_end_ns: u64,
     pub(crate) redis_batches: bool,
     pub(crate) router: Router,
@@ -46,6 +49,7 @@ impl State {
             queries: Queries::default(),
             sql: Sql::default(),
             now_ktime_ns: 0,
+            fields: Fields::default(),
             idle_end_ns: u64::try_from(config.idle_end.as_nanos()).unwrap_or(u64::MAX),
             redis_batches: config.redis_batches,
             router: Router::new(&config.routes),

@@ -47,6 +47,18 @@ drops! {
     FramesHole = "frames", "hole";
     /// Where messages begin was lost because a header is not valid.
     FramesInvalid = "frames", "invalid";
+    /// A header block that was cut off or is not valid: what it held is not known.
+    Http2HeaderBlock = "http2", "header_block";
+    /// A header block of which it is not known whether it begins a request.
+    Http2Unclear = "http2", "unclear";
+    /// An answer to a request that was not seen.
+    Http2AnswerWithoutRequest = "http2", "answer_without_request";
+    /// Streams beyond those that may be open on one connection.
+    Http2TooManyStreams = "http2", "too_many_streams";
+    /// A request the end of whose answer may have been lost in a gap.
+    Http2Gap = "http2", "gap";
+    /// A request still open when the run ended.
+    Http2OpenAtEnd = "http2", "open_at_end";
     /// A message whose beginning was missed.
     MidStream = "http1", "mid_stream";
     /// A request whose answer, or an answer whose request, was lost in a gap.
@@ -62,9 +74,9 @@ drops! {
     /// Requests beyond those that may wait for an answer on one connection.
     TooManyOutstanding = "http1", "too_many_outstanding";
     /// A span without the size of the request's body, because it was longer than what is captured.
-    UnknownRequestSize = "http1", "unknown_request_size";
+    UnknownRequestSize = "http", "unknown_request_size";
     /// A span without the size of the response's body, because it was longer than what is captured.
-    UnknownResponseSize = "http1", "unknown_response_size";
+    UnknownResponseSize = "http", "unknown_response_size";
     /// Bytes that waited for others to be understood when the connection closed (requests behind an `Upgrade`
     /// without an answer, an answer without its request).
     HeldAtClose = "http1", "held_at_close";
@@ -165,6 +177,8 @@ macro_rules! kinds {
 kinds! {
     /// HTTP/1.0 or 1.1.
     Http1 = http1;
+    /// HTTP/2 in clear text.
+    Http2 = http2;
     /// Redis and what speaks its protocol.
     Redis = redis;
     /// DNS over TCP.

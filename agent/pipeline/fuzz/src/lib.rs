@@ -124,12 +124,17 @@ struct Spans {
 impl Sink for Spans {
     fn span(&mut self, span: &Span<'_>) {
         assert!(span.start_ktime_ns <= span.end_ktime_ns, "{span:?}");
-        let Operation::Http(http) = &span.request.operation else { panic!("not HTTP: {span:?}") };
+        let about = match &span.request.operation {
+            Operation::Http(http) => format!(
+                "{:?} {:?}",
+                http.path,
+                (http.status_code, http.request_body_size, http.response_body_size)
+            ),
+            other => format!("{other:?}"),
+        };
         let mut fact = format!(
-            "{} {:?} {:?} {:?} {}..{}",
+            "{} {about} {:?} {}..{}",
             span.name(),
-            http.path,
-            (http.status_code, http.request_body_size, http.response_body_size),
             span.request.error_type,
             span.start_ktime_ns,
             span.end_ktime_ns

@@ -8,8 +8,9 @@
 mod calls;
 pub(crate) mod dns;
 mod frames;
+mod grpc;
 mod http1;
-mod http2;
+pub(crate) mod http2;
 mod postgres;
 mod prepared;
 mod redis;
@@ -20,8 +21,10 @@ use agent_common::capture::{CaptureMode, MODE_NONE};
 use crate::Sink;
 use crate::connection::Link;
 use crate::event::Direction;
+use crate::open::Slot;
 use crate::protocol::dns::DnsTcp;
 use crate::protocol::http1::Http1;
+use crate::protocol::http2::Http2;
 use crate::protocol::postgres::Postgres;
 use crate::protocol::redis::Redis;
 use crate::state::State;
@@ -40,7 +43,7 @@ struct Protocol {
 const PROTOCOLS: &[Protocol] = &[
     Protocol { kind: Kind::Http1, detect: http1::detect, begin: Some(http1::begin) },
     Protocol { kind: Kind::Tls, detect: tls::detect, begin: None },
-    Protocol { kind: Kind::Other, detect: http2::detect, begin: None },
+    Protocol { kind: Kind::Http2, detect: http2::detect, begin: Some(http2::begin) },
     Protocol { kind: Kind::PostgreSql, detect: postgres::detect, begin: Some(postgres::begin) },
     Protocol { kind: Kind::Redis, detect: redis::detect, begin: Some(redis::begin) },
     Protocol { kind: Kind::Dns, detect: dns::detect, begin: Some(dns::begin) },
@@ -80,6 +83,12 @@ pub(crate) enum Next {
     Leave,
     /// It was another protocol after all.
     NotOurs,
+    /// The connection goes on as HTTP/2 from this stream offset of the answers on, which begin with that of this request.
+    Http2 {
+        request: Slot,
+        requests_in: Direction,
+        offset: u64,
+    },
 }
 
 /// The parser of a connection.
@@ -93,6 +102,8 @@ pub(crate) enum Parser {
     Opening(Opening),
     /// HTTP/1.0 and 1.1.
     Http1(Http1),
+    /// HTTP/2 in clear text.
+    Http2(Box<Http2>),
     /// Redis and its kin.
     Redis(Box<Redis>),
     /// DNS over TCP.
@@ -149,6 +160,7 @@ macro_rules! parse {
     ($parser:expr, $each:ident => $call:expr) => {
         match $parser {
             Parser::Http1($each) => $call,
+            Parser::Http2($each) => $call,
             Parser::Redis($each) => $call,
             Parser::Dns($each) => $call,
             Parser::Postgres($each) => $call,
@@ -186,7 +198,38 @@ impl Parser {
         }
         let mut next = Next::Stay;
         parse!(self, parser => next = parser.on_chunk(link, chunk, state, sink));
-        self.follow(next, link, state, sink);
+        match next {
+            Next::Http2 { request, requests_in, offset } => {
+                let parser = http2::upgrade(requests_in, request, state);
+                // Of a chunk of requests, what was not read is held, and so are answers that waited for it.
+                let answers = chunk.call.direction != requests_in;
+                let read = if answers { offset.saturating_sub(chunk.offset) } else { chunk.len };
+                self.upgrade(parser, read, link, chunk, state, sink);
+            }
+            _ => self.follow(next, link, state, sink),
+        }
+    }
+
+    /// The connection goes on as another protocol, behind so many bytes of this chunk.
+    fn upgrade(
+        &mut self,
+        parser: Self,
+        read: u64,
+        link: &mut Link,
+        chunk: &Chunk<'_>,
+        state: &mut State,
+        sink: &mut impl Sink,
+    ) {
+        self.release(state);
+        *self = parser;
+        link.set_kind(Kind::Http2, &mut state.stats);
+        let held = link.release_held(state);
+        let mut rest = *chunk;
+        rest.advance(read);
+        self.on_chunk(link, &rest, state, sink);
+        for held in held.iter().flat_map(|held| held.chunks()) {
+            self.on_chunk(link, &held, state, sink);
+        }
     }
 
     /// One direction ended.
@@ -233,7 +276,7 @@ impl Parser {
 
     fn follow(&mut self, next: Next, link: &mut Link, state: &mut State, sink: &mut impl Sink) {
         match next {
-            Next::Stay => return,
+            Next::Stay | Next::Http2 { .. } => return,
             Next::Leave => {}
             Next::NotOurs => link.set_kind(Kind::Other, &mut state.stats),
         }

@@ -3,6 +3,7 @@
 
 mod datagrams;
 mod fuzz;
+mod h2;
 mod parents;
 mod properties;
 mod support;

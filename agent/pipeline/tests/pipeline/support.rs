@@ -10,6 +10,7 @@ use agent_common::event::{
 use agent_pipeline::db_request::DbRequest;
 use agent_pipeline::dns_request::DnsRequest;
 use agent_pipeline::request::{Operation, SpanKind};
+use agent_pipeline::rpc_request::{Messages, RpcRequest};
 use agent_pipeline::span::{ParentRule, Span};
 use agent_pipeline::{ProcessEvent, Sink};
 use zerocopy::{Immutable, IntoBytes};
@@ -169,6 +170,7 @@ pub(crate) struct Seen {
     pub(crate) operation: Option<String>,
     pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) incomplete: bool,
     pub(crate) status: Option<u16>,
     pub(crate) request_size: Option<u64>,
     pub(crate) response_size: Option<u64>,
@@ -187,7 +189,8 @@ impl Seen {
             None => {
                 let status = self.status.map_or("-".to_owned(), |status| status.to_string());
                 let sizes = format!("{}/{}", size(self.request_size), size(self.response_size));
-                format!("{} {} {status} {sizes}", self.method, self.path)
+                let incomplete = if self.incomplete { " incomplete" } else { "" };
+                format!("{} {} {status} {sizes}{incomplete}", self.method, self.path)
             }
         };
         write!(line, " {}..{}", self.start_ns / unit_ns, self.end_ns / unit_ns).unwrap();
@@ -234,6 +237,30 @@ fn dns_facts(dns: &DnsRequest) -> String {
     facts
 }
 
+/// `rpc METHOD STATUS MESSAGES:BYTES/MESSAGES:BYTES [compression]`; `?` if unknown.
+fn rpc_facts(rpc: &RpcRequest) -> String {
+    let messages = |messages: &Messages| match (messages.count, messages.size) {
+        (Some(count), Some(size)) => format!("{count}:{size}"),
+        _ => "?".to_owned(),
+    };
+    let mut facts = format!(
+        "rpc {} {} {}/{}",
+        rpc.method.get().unwrap_or("-"),
+        rpc.status().unwrap_or("-"),
+        messages(&rpc.request),
+        messages(&rpc.response)
+    );
+    for compression in [&rpc.request.compression, &rpc.response.compression] {
+        if let Some(compression) = compression.get() {
+            facts += &format!(" {compression}");
+        }
+    }
+    if let Some(status_code) = rpc.http_status_code {
+        facts += &format!(" http={status_code}");
+    }
+    facts + if rpc.headers_incomplete { " incomplete" } else { "" }
+}
+
 /// Keeps what comes out.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
@@ -250,7 +277,7 @@ impl Sink for Kept {
             Operation::Http(http) => (http, None),
             Operation::Db(db) => (&none, Some(db_facts(db))),
             Operation::Dns(dns) => (&none, Some(dns_facts(dns))),
-            Operation::Rpc(rpc) => (&none, Some(format!("{rpc:?}"))),
+            Operation::Rpc(rpc) => (&none, Some(rpc_facts(rpc))),
         };
         assert!(span.start_ktime_ns <= span.end_ktime_ns, "{span:?}");
         assert!(span.trace_id != [0; 16] && span.span_id != [0; 8]);
@@ -265,6 +292,7 @@ impl Sink for Kept {
             operation,
             method: http.method_str().to_owned(),
             path: http.path.as_str().to_owned(),
+            incomplete: http.headers_incomplete,
             status: http.status_code,
             request_size: http.request_body_size,
             response_size: http.response_body_size,

@@ -6,6 +6,7 @@
 //!   `>` or `<` with `{N}`      N bytes of payload; with `{-N}` N bytes that were not copied
 //!   `> @Q SELECT 1\x00`      a PostgreSQL message of type Q, `@-` one without a type: the length is put in front
 //!   `> #0 \x03SELECT 1`      a MySQL packet with the sequence number 0
+//!   `[…]`                    a frame of HTTP/2, see `h2.rs`
 //!   `|`                      a new record of the same direction begins
 //!   `>lost N`, `<lost N`     N bytes whose record was lost
 //!   `>eof`, `<eof`, `error N`, `exit`, `close`, `tick N` (N ms pass)
@@ -17,6 +18,7 @@
 
 use agent_pipeline::{Config, Pipeline};
 
+use crate::h2;
 use crate::support::{Kept, Role, Wire};
 
 const MS: u64 = 1_000_000;
@@ -60,6 +62,16 @@ fn http1() {
 #[test]
 fn dns() {
     check("dns");
+}
+
+#[test]
+fn http2() {
+    check("http2");
+}
+
+#[test]
+fn grpc() {
+    check("grpc");
 }
 
 #[test]
@@ -263,6 +275,9 @@ fn part(text: &str) -> Part {
         } else {
             Part::Bytes(vec![b'x'; count as usize])
         };
+    }
+    if let Some(words) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        return Part::Bytes(h2::frame(words, &bytes));
     }
     if let Some((kind, payload)) = text.strip_prefix('@').and_then(|text| text.split_at_checked(1)) {
         let payload = bytes(payload.strip_prefix(' ').unwrap_or(payload));

@@ -18,6 +18,8 @@ pub(super) struct RequestHead {
     pub(super) framing: Framing,
     /// CONNECT, or an `Upgrade` header.
     pub(super) may_switch: bool,
+    /// It asks to go on as HTTP/2.
+    pub(super) to_http2: bool,
     pub(super) expects_continue: bool,
     pub(super) is_head: bool,
     pub(super) is_connect: bool,
@@ -169,6 +171,7 @@ fn parse_request_lines(lines: &mut Lines<'_>, request: &mut Request) -> Option<R
     let mut head = RequestHead {
         framing: Framing::Length(0),
         may_switch: is_connect,
+        to_http2: false,
         expects_continue: false,
         is_head: method == b"HEAD",
         is_connect,
@@ -177,7 +180,10 @@ fn parse_request_lines(lines: &mut Lines<'_>, request: &mut Request) -> Option<R
         let Some((name, value)) = split_header(line) else { continue };
         match (line[0] | 0x20, name.len()) {
             (b'c' | b't', 14 | 17) if headers.observe(name, value) => {}
-            (b'u', 7) if name.eq_ignore_ascii_case(b"upgrade") => head.may_switch = true,
+            (b'u', 7) if name.eq_ignore_ascii_case(b"upgrade") => {
+                head.may_switch = true;
+                head.to_http2 |= value.eq_ignore_ascii_case(b"h2c");
+            }
             (b'e', 6) if name.eq_ignore_ascii_case(b"expect") => {
                 head.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
             }

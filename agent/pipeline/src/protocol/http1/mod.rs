@@ -60,6 +60,8 @@ pub(crate) struct Http1 {
     /// A request was understood: what follows is HTTP, valid or not.
     confirmed: bool,
     switched: bool,
+    /// A request that is answered as HTTP/2.
+    to_http2: Option<Slot>,
     /// Longest header block of a request, and of an answer.
     longest_request: u32,
     longest_answer: u32,
@@ -99,6 +101,7 @@ pub(super) fn begin(requests_in: Direction, sample: &Sample<'_>) -> Parser {
         progress: false,
         confirmed: false,
         switched: false,
+        to_http2: None,
         longest_request: 0,
         longest_answer: 0,
         wide: false,
@@ -129,10 +132,17 @@ impl Parse for Http1 {
         while self.progress && link.held.is_some() {
             self.progress = false;
             let Some(held) = link.release_held(state) else { break };
-            for held in held.chunks() {
-                if let Some(next) = self.read(link, &held, state, sink) {
-                    return next;
+            let mut chunks = held.chunks();
+            while let Some(mut held) = chunks.next() {
+                let Some(next) = self.read(link, &held, state, sink) else { continue };
+                if let Next::Http2 { offset, .. } = next {
+                    held.advance(offset.saturating_sub(held.offset));
+                    link.hold(&held, HELD_MAX, state);
+                    for held in chunks {
+                        link.hold(&held, HELD_MAX, state);
+                    }
                 }
+                return next;
             }
             let answers = self.requests_in.reverse();
             if let Some(ktime_ns) = link.stream(answers).ended_ktime_ns {

@@ -49,14 +49,14 @@ impl Http1 {
             match (self.requests.at, chunk.front()) {
                 (_, Front::Empty) | (At::Lost, _) => break,
                 (At::Start, Front::Bytes(bytes)) => {
+                    if self.waits_for_switch(state) {
+                        self.hold(link, &chunk, state, sink);
+                        break;
+                    }
                     let skipped = head::line_ends(bytes);
                     if skipped > 0 {
                         chunk.advance(skipped as u64);
                         continue;
-                    }
-                    if self.waits_for_switch(state) {
-                        self.hold(link, &chunk, state, sink);
-                        break;
                     }
                     self.requests.begin(&call, chunk.offset);
                 }
@@ -241,6 +241,7 @@ impl Http1 {
         request.start_ktime_ns = begun.ktime_ns;
         open.offset = self.requests.offset;
         open.may_switch = head.may_switch;
+        open.to_http2 = head.to_http2;
         open.expects_continue = head.expects_continue;
         open.truncated = truncated;
         open.is_head = head.is_head;

@@ -86,6 +86,9 @@ impl Http1 {
             if self.switched {
                 return Some(Next::Leave);
             }
+            if let Some(request) = self.to_http2.take() {
+                return Some(Next::Http2 { request, requests_in: self.requests_in, offset: chunk.offset });
+            }
         }
         self.responses.body.look_at_end(last_bytes);
         if let Some(due) = self.candidate_due(state) {
@@ -240,6 +243,12 @@ impl Http1 {
         let open = state.open.get_mut(slot);
         let status = head.status_code;
         if (100..200).contains(&status) && status != 101 {
+            self.responses.reset();
+            return Some(len);
+        }
+        if status == 101 && open.to_http2 && open.asked {
+            // The answer itself comes as HTTP/2.
+            self.to_http2 = self.queue.pop(&state.open);
             self.responses.reset();
             return Some(len);
         }
