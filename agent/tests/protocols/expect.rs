@@ -4,6 +4,8 @@
 //! missing, one too many or wrong. Every attribute counts: one that was not expected is a fault too, but for those
 //! of the socket, which [`compare`] checks against the other end where both ends are seen.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 /// Attributes that follow from the socket, not from what was asked.
@@ -35,6 +37,7 @@ pub enum Parent {
     /// The client span of the same operation: same name, the other end of the connection.
     ClientEnd,
     /// A server span of the same process, with this name.
+    #[expect(dead_code, reason = "the cases of services are under way")]
     Server(&'static str),
 }
 
@@ -151,11 +154,10 @@ impl Expect {
         faults
     }
 
-    fn parent_faults(&self, span: &Value, spans: &[Value]) -> Option<String> {
+    fn parent_faults(&self, span: &Value, by_id: &HashMap<&str, &Value>) -> Option<String> {
         let parent_id = span["parent_span_id"].as_str();
-        let parent = parent_id.and_then(|id| {
-            spans.iter().find(|other| other["span_id"] == id && other["trace_id"] == span["trace_id"])
-        });
+        let parent =
+            parent_id.and_then(|id| by_id.get(id)).filter(|parent| parent["trace_id"] == span["trace_id"]);
         let fits = match self.parent {
             Parent::Any => true,
             Parent::None => parent_id.is_none(),
@@ -184,17 +186,25 @@ impl Expect {
 /// Compares all spans of a session.
 pub fn compare(expected: &[Expect], spans: &[Value]) -> Vec<String> {
     let mut faults = Vec::new();
-    let mut free: Vec<&Value> = spans.iter().collect();
+    let by_id: HashMap<&str, &Value> =
+        spans.iter().filter_map(|span| Some((span["span_id"].as_str()?, span))).collect();
+    // Only spans of the same kind and name can fit: there are thousands of them.
+    let mut by_name: HashMap<(&str, &str), Vec<&Value>> = HashMap::new();
+    for span in spans.iter().rev() {
+        let key = (span["kind"].as_str().unwrap_or(""), span["name"].as_str().unwrap_or(""));
+        by_name.entry(key).or_default().push(span);
+    }
     let mut unmet = Vec::new();
-    // What is expected in detail first: what is the same in every respect may be exchanged.
     for expect in expected {
         let fits =
-            |span: &&Value| expect.faults(span).is_empty() && expect.parent_faults(span, spans).is_none();
-        match free.iter().position(fits) {
-            Some(index) => drop(free.remove(index)),
+            |span: &&Value| expect.faults(span).is_empty() && expect.parent_faults(span, &by_id).is_none();
+        let same = by_name.entry((expect.kind, &expect.name)).or_default();
+        match same.iter().rposition(fits) {
+            Some(index) => drop(same.remove(index)),
             None => unmet.push(expect),
         }
     }
+    let mut free: Vec<&Value> = by_name.into_values().flatten().collect();
     for expect in unmet {
         let closest = free
             .iter()
@@ -207,7 +217,7 @@ pub fn compare(expected: &[Expect], spans: &[Value]) -> Vec<String> {
             Some((_, index)) => {
                 let span = free.remove(index);
                 let mut what = expect.faults(span);
-                what.extend(expect.parent_faults(span, spans));
+                what.extend(expect.parent_faults(span, &by_id));
                 faults.push(format!("wrong: {} {}: {}", expect.kind, expect.name, what.join("; ")));
             }
             None => faults.push(format!("missing: {} {} {:?}", expect.kind, expect.name, expect.attributes)),

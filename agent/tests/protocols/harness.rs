@@ -135,6 +135,22 @@ impl Run {
         Ok(())
     }
 
+    /// All spans of a run of the agent, for cases that cannot foretell them.
+    pub fn spans(&self, pids: &[u32], drive: impl FnOnce() -> Result<()>) -> Result<Vec<serde_json::Value>> {
+        let mut arguments: Vec<String> = ["run", "--print", "json"].map(str::to_owned).to_vec();
+        arguments.extend(pids.iter().flat_map(|pid| ["--pid".to_owned(), pid.to_string()]));
+        let skep = Skep::start(&arguments)?;
+        let driven = drive();
+        let outcome = skep.stop()?;
+        driven?;
+        self.keep(&outcome.spans, &outcome.stderr)?;
+        lock(&self.state).expected += outcome.spans.len();
+        for fault in books::faults(&outcome.stderr, outcome.spans.len(), false) {
+            self.fault(fault);
+        }
+        Ok(outcome.spans)
+    }
+
     fn keep(&self, spans: &[serde_json::Value], stderr: &str) -> Result<()> {
         let session = {
             let mut state = lock(&self.state);

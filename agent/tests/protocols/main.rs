@@ -7,11 +7,8 @@
 #![expect(clippy::print_stdout, unreachable_pub, reason = "a test program that reports to a terminal")]
 
 mod cases;
-#[expect(dead_code, reason = "the first cases are under way")]
 mod expect;
-#[expect(dead_code, reason = "the first cases are under way")]
 mod harness;
-#[expect(dead_code, reason = "the first cases are under way")]
 mod programs;
 #[path = "../support/mod.rs"]
 mod support;

@@ -192,3 +192,28 @@ pub fn node(folder: &str) -> Result<PathBuf> {
     }
     Ok(to)
 }
+
+/// Classes of a Java file of [`clients`].
+pub fn java(folder: &str, file: &str) -> Result<PathBuf> {
+    tools::need("javac").map_err(Missing)?;
+    let classes = tools::scratch().join(format!("protocols-{folder}"));
+    tools::build(Command::new("javac").arg("-d").arg(&classes).arg(clients().join(folder).join(file)))
+        .map_err(Missing)?;
+    Ok(classes)
+}
+
+/// A jar of Maven Central by its path there; fetched once.
+pub fn maven(path: &str) -> Result<PathBuf> {
+    tools::need("curl").map_err(Missing)?;
+    let folder = tools::scratch().join("protocols-maven");
+    std::fs::create_dir_all(&folder)?;
+    let jar = folder.join(path.rsplit('/').next().unwrap_or(path));
+    if !jar.is_file() {
+        let part = jar.with_extension("part");
+        let url = format!("https://repo1.maven.org/maven2/{path}");
+        tools::build(Command::new("curl").args(["-sSfL", "--max-time", "60", "-o"]).arg(&part).arg(url))
+            .map_err(Missing)?;
+        std::fs::rename(part, &jar)?;
+    }
+    Ok(jar)
+}

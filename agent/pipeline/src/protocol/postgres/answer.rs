@@ -2,6 +2,8 @@
 //!
 //! In: its chunks. Out: requests that are finished, in the order in which they were asked.
 
+use agent_common::capture::TAIL_LEN;
+
 use crate::Sink;
 use crate::connection::Link;
 use crate::db_request::{DbRequest, DbSystem};
@@ -96,7 +98,12 @@ impl Postgres {
 
     /// After a hole: whether the end of the call tells where the answer ends.
     fn see_again(&mut self, last_bytes: &[u8], chunk: &mut Chunk<'_>) -> bool {
-        let Some(tail) = wire::tail(last_bytes) else { return false };
+        let Some(tail) = wire::tail(last_bytes, &self.call_end) else {
+            let from = last_bytes.len().saturating_sub(TAIL_LEN as usize);
+            self.call_end.clear();
+            self.call_end.extend_from_slice(&last_bytes[from..]);
+            return false;
+        };
         self.blind = Some(Some(tail));
         chunk.len > 0 && self.answers.find_in_tail(chunk, &Server)
     }
@@ -395,7 +402,7 @@ fn note_tail(slot: Slot, blind: Option<Option<wire::Tail>>, state: &mut State) {
 fn is_unasked(first: u8, last_bytes: &[u8]) -> bool {
     match first {
         b'N' | b'A' | b'S' => true,
-        b'E' => wire::tail(last_bytes).is_none(),
+        b'E' => wire::tail(last_bytes, b"").is_none(),
         _ => false,
     }
 }

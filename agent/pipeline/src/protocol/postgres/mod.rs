@@ -106,6 +106,8 @@ pub(crate) struct Postgres {
     copying: Copying,
     /// Part of the answer under way was not copied, and what the last call's end said.
     blind: Option<Option<wire::Tail>>,
+    /// The end of the last call, while the answer is not seen.
+    call_end: Vec<u8>,
     /// Turn and time of the last answer's call.
     answer_turn: u32,
     answer_ktime_ns: u64,
@@ -157,6 +159,7 @@ pub(super) fn begin(requests_in: Direction, sample: &Sample<'_>) -> Parser {
         skipping: false,
         copying: Copying::No,
         blind: None,
+        call_end: Vec::new(),
         answer_turn: 0,
         answer_ktime_ns: 0,
         rows: 0,

@@ -3,6 +3,8 @@
 //! In: bytes of one message, perhaps cut off. Out: names, texts, codes and counts, borrowed. Authentication, values of
 //! parameters, rows and notices are framed and never looked at.
 
+use agent_common::capture::TAIL_LEN;
+
 use crate::protocol::frames::{Layout, Shape};
 
 /// Bytes of a query's text that are looked at.
@@ -171,14 +173,25 @@ pub(super) struct Tail {
     pub(super) failed: bool,
 }
 
-/// Reads the end of a call that ends with ReadyForQuery.
-pub(super) fn tail(bytes: &[u8]) -> Option<Tail> {
+/// Reads the end of a call that ends with ReadyForQuery; `previous` is the end of the call before.
+pub(super) fn tail(bytes: &[u8], previous: &[u8]) -> Option<Tail> {
     let [before @ .., b'Z', 0, 0, 0, 5, b'I' | b'T' | b'E'] = bytes else { return None };
+    // A message may have been cut anywhere, but not more than once.
+    let mut joined = [0; 2 * TAIL_LEN as usize];
+    let previous = if before.len() < TAIL_LEN as usize { previous } else { &[] };
+    let (previous, before) = (end_of(previous), end_of(before));
+    joined[..previous.len()].copy_from_slice(previous);
+    joined[previous.len()..][..before.len()].copy_from_slice(before);
+    let end = &joined[..previous.len() + before.len()];
     // Fields of an error end with an empty one, a tag with its text.
-    let failed = before.ends_with(&[0, 0]);
-    let digits = before.strip_suffix(b"\0").unwrap_or_default();
+    let failed = end.ends_with(&[0, 0]);
+    let digits = end.strip_suffix(b"\0").unwrap_or_default();
     let rows = digits.iter().rposition(|&byte| byte == b' ').and_then(|space| number(&digits[space + 1..]));
     Some(Tail { rows, failed })
+}
+
+fn end_of(bytes: &[u8]) -> &[u8] {
+    &bytes[bytes.len().saturating_sub(TAIL_LEN as usize)..]
 }
 
 /// Whether a session begins with these bytes; `None` if more are needed.
@@ -294,10 +307,12 @@ mod tests {
         assert_eq!(tag(b"SELECT 5\0"), (&b"SELECT"[..], Some(5)));
         assert_eq!(tag(b"INSERT 0 3\0"), (&b"INSERT"[..], Some(3)));
         assert_eq!(tag(b"CREATE TABLE\0"), (&b"CREATE"[..], None));
-        assert_eq!(tail(b"ELECT 123\0Z\0\0\0\x05I"), Some(Tail { rows: Some(123), failed: false }));
-        assert_eq!(tail(b"1234567890\0Z\0\0\0\x05T"), Some(Tail { rows: None, failed: false }));
-        assert_eq!(tail(b"_relation\0\0Z\0\0\0\x05E"), Some(Tail { rows: None, failed: true }));
-        assert_eq!(tail(b"Z\0\0\0\x05X"), None);
+        assert_eq!(tail(b"ELECT 123\0Z\0\0\0\x05I", b""), Some(Tail { rows: Some(123), failed: false }));
+        assert_eq!(tail(b"1234567890\0Z\0\0\0\x05T", b""), Some(Tail { rows: None, failed: false }));
+        assert_eq!(tail(b"_relation\0\0Z\0\0\0\x05E", b""), Some(Tail { rows: None, failed: true }));
+        assert_eq!(tail(b"Z\0\0\0\x05T", b"xxCOPY 7\0"), Some(Tail { rows: Some(7), failed: false }));
+        assert_eq!(tail(b"04\0Z\0\0\0\x05T", b"COPY 10"), Some(Tail { rows: Some(1004), failed: false }));
+        assert_eq!(tail(b"Z\0\0\0\x05X", b""), None);
     }
 
     #[test]
