@@ -27,7 +27,7 @@ pub(crate) struct Program {
 }
 
 /// What the ground-truth tests and the demo attach to and drive; whichever cannot be had is left out there.
-pub(crate) const RUNTIMES: [Program; 7] = [
+pub(crate) const RUNTIMES: [Program; 11] = [
     Program { command: "curl", probe: &[], packages: &["curl"], what: "client" },
     Program {
         command: "python3",
@@ -41,6 +41,20 @@ pub(crate) const RUNTIMES: [Program; 7] = [
     Program { command: "javac", probe: &[], packages: &["default-jdk-headless"], what: "Java server" },
     Program { command: "nginx", probe: &[], packages: &["nginx-light"], what: "nginx" },
     Program { command: "openssl", probe: &[], packages: &["openssl"], what: "certificates" },
+    Program { command: "npm", probe: &[], packages: &["npm"], what: "Node clients" },
+    Program {
+        command: "psql",
+        probe: &[],
+        packages: &["postgresql", "postgresql-client"],
+        what: "PostgreSQL and pgbench",
+    },
+    Program { command: "pgbouncer", probe: &[], packages: &["pgbouncer"], what: "PgBouncer" },
+    Program {
+        command: "mariadbd",
+        probe: &[],
+        packages: &["mariadb-server", "mariadb-client"],
+        what: "MariaDB",
+    },
 ];
 
 /// What the tests of the page and of `skep top` drive, and what takes the demo's pictures.
@@ -56,6 +70,10 @@ const LINT_TOOLS: [(&str, &str); 3] =
 
 const BPF_LINKER_VERSION: &str = "0.13.0";
 const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
+
+/// Programs whose packages start a service as soon as they are installed.
+const SERVICES: [(&str, &str); 4] =
+    [("nginx", "nginx"), ("psql", "postgresql"), ("pgbouncer", "pgbouncer"), ("mariadbd", "mariadb")];
 
 /// apt's lists are brought up to date once, and only if something is to be installed.
 static LISTS_UPDATED: AtomicBool = AtomicBool::new(false);
@@ -210,11 +228,14 @@ pub(crate) fn program(wanted: &Program) -> Result<String> {
     let Program { command, probe, packages, what } = wanted;
     let complete = || on_path(command) && (probe.is_empty() || succeeds(Command::new(command).args(*probe)));
     if !complete() {
-        let starts_daemon = *command == "nginx" && !Path::new("/lib/systemd/system/nginx.service").exists();
+        let service = SERVICES
+            .iter()
+            .find(|(program, _)| program == command)
+            .filter(|(_, unit)| !Path::new(&format!("/lib/systemd/system/{unit}.service")).exists());
         apt_install(packages, what)?;
-        if starts_daemon {
-            // Debian starts a web server as soon as it is installed; nobody asked for that here.
-            let _ = privileged("systemctl").args(["disable", "--now", "--quiet", "nginx"]).status();
+        if let Some((_, unit)) = service {
+            // Debian starts a server as soon as it is installed; nobody asked for that here.
+            let _ = privileged("systemctl").args(["disable", "--now", "--quiet", unit]).status();
         }
         if !complete() {
             bail!("{command} from PATH is still not complete: {}", packages.join(" "));
