@@ -7,6 +7,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use agent_pipeline::metrics::Now;
+
 use crate::kernel::ktime_ns;
 
 /// Times the clocks are read; the reading with the least time between its brackets counts.
@@ -31,6 +33,12 @@ impl Clock {
     /// Wall-clock time of a kernel timestamp.
     pub fn unix_ns(&self, ktime_ns: u64) -> u64 {
         ktime_ns.saturating_add_signed(self.offset_ns)
+    }
+
+    /// This moment.
+    pub fn now(&self) -> Now {
+        let ktime_ns = ktime_ns();
+        Now { ktime_ns, unix_ns: self.unix_ns(ktime_ns) }
     }
 
     /// Follows the host's clock; to be called once a second.

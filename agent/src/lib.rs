@@ -13,6 +13,7 @@ pub mod export;
 pub mod gate;
 pub mod kernel;
 pub mod logging;
+pub mod metrics;
 pub mod notify;
 pub mod output;
 pub mod probe;
@@ -38,10 +39,15 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::discovery::Discovery;
 use crate::discovery::processes::Processes;
-use crate::discovery::resource::Host;
+use crate::discovery::resource::{Host, Resource};
 use crate::export::otlp::Exporter;
+use crate::export::prometheus;
 use crate::gate::Gate;
 use crate::kernel::ktime_ns;
+use crate::metrics::Meter;
+use crate::metrics::config::MeterConfig;
+use crate::metrics::own::{Fixed, OwnCounters};
+use crate::metrics::push::Pusher;
 use crate::output::Output;
 use crate::probe::{Probe, ProbeConfig};
 use crate::runtime::Runtime;
@@ -66,6 +72,8 @@ const AFTER_THE_LAST: Duration = Duration::from_millis(200);
 const LAST_WRITE: Duration = Duration::from_millis(400);
 /// The same for the exporters, at the same time.
 const LAST_EXPORT: Duration = Duration::from_millis(500);
+/// What the last export of metrics may take to be put together.
+const LAST_METRICS: Duration = Duration::from_millis(200);
 /// What the thread for networks may take at the end.
 const LAST_ANSWER: Duration = Duration::from_millis(100);
 
@@ -77,6 +85,8 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     let signals = Signals::block().context("block signals")?;
     rights::never_gain_any().context("give up the way to more rights")?;
     let rules = config.selection.rules.clone();
+    // An address that is taken is an error before anything else begins.
+    let prometheus = config.metrics.prometheus.map(prometheus::bind).transpose()?;
     let mut discovery = Discovery::new(config.selection)?;
     let runtime = Runtime::start().context("start the thread for networks")?;
     let export = Exporter::start(&config.otlp, &runtime, random_seed()?)?;
@@ -103,18 +113,37 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     let kept = rights::keep_what_watching_needs(|| probe.answers()).context("give up rights")?;
     log::debug!("rights kept: {}", rights::names(kept));
 
-    let mut pipeline = Pipeline::new(agent_pipeline::Config {
+    let pipeline_config = agent_pipeline::Config {
         routes: config.routes,
         seed: random_seed()?,
         max_connections: config.limits.max_connections as usize * 2,
         ..agent_pipeline::Config::default()
-    });
+    };
+    let mut pipeline = Pipeline::new(pipeline_config.clone());
     let output = Output::start(config.output).context("start the writer of standard output")?;
     let mut processes = Processes::new(Host::read());
     processes.set_identities(rules.iter().map(|rule| rule.identity.clone()).collect());
     let outlets = Outlets { output, export, tap: Tap::new(Arc::clone(&ui.hub)) };
     let gate = Gate::new(config.gate, &rules);
     let mut shell = Shell::new(discovery, processes, gate, outlets, Clock::start(), probe.control());
+    shell.meter = meter(&config.metrics, &shell, &probe, &pipeline_config, config.limits.ring_bytes);
+    let pusher = match &shell.meter {
+        None => None,
+        Some(meter) => {
+            let (exchange, now) = (Arc::clone(&meter.exchange), shell.clock.now());
+            let server = match prometheus {
+                None => None,
+                Some(listener) => {
+                    log::info!("Prometheus metrics on http://{}/metrics", listener.local_addr()?);
+                    let server = prometheus::start(listener, Arc::clone(&exchange), now.unix_ns, &runtime);
+                    Some(server.context("watch the socket of --prometheus-listen")?)
+                }
+            };
+            let sender = shell.export.metrics();
+            sender
+                .map(|sender| Pusher::start(&config.metrics, exchange, sender, server, now.unix_ns, &runtime))
+        }
+    };
     for tgid in shell.discovery.all_selected().collect::<Vec<_>>() {
         shell.learn(tgid, &mut pipeline);
     }
@@ -146,6 +175,10 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     drain(&mut probe, &mut pipeline, &mut shell)?;
     pipeline.finish(ktime_ns(), &mut shell);
     let elapsed = started.elapsed();
+    if let Some(pusher) = pusher {
+        // What came since the last export leaves as well.
+        pusher.finish(LAST_METRICS, || answer_metrics(&mut probe, &pipeline, &mut shell, elapsed));
+    }
     let (kernel, map_memory_bytes) = (probe.counters(), probe.map_memory_bytes());
     drop(probe);
     let exported = shell.export.begin_finish(LAST_EXPORT);
@@ -196,6 +229,9 @@ fn drain_until_end(
         shell.output.flush();
         shell.tap.tick(now);
         still_writable(&shell.output)?;
+        if shell.is_asked_for_metrics() {
+            answer_metrics(probe, pipeline, shell, now - started);
+        }
 
         if now - last_second >= Duration::from_secs(1) {
             last_second = now;
@@ -221,6 +257,27 @@ fn drain_until_end(
     }
 }
 
+/// Counts, if somebody may read.
+fn meter(
+    config: &MeterConfig,
+    shell: &Shell,
+    probe: &Probe,
+    pipeline: &agent_pipeline::Config,
+    ring_bytes: u32,
+) -> Option<Meter> {
+    let aggregation = config.aggregation(shell.export.metrics().is_some())?;
+    let own = Arc::new(Resource::own(&Host::read()));
+    let fixed = Fixed {
+        backend: probe.backend().to_string(),
+        ring_bytes: ring_bytes.into(),
+        max_connections: pipeline.max_connections as u64,
+        max_requests: pipeline.max_requests as u64,
+        max_buffered_bytes: pipeline.max_buffered_bytes as u64,
+    };
+    let export = Arc::clone(shell.export.stats());
+    Some(Meter::new(aggregation, own, shell.clock.now(), fixed, export).with_processes(config.processes))
+}
+
 fn books<'a>(probe: &mut Probe, pipeline: &'a Pipeline, shell: &'a Shell, elapsed: Duration) -> Books<'a> {
     Books {
         elapsed,
@@ -233,6 +290,12 @@ fn books<'a>(probe: &mut Probe, pipeline: &'a Pipeline, shell: &'a Shell, elapse
         control_failed: shell.control_failed,
         map_memory_bytes: probe.map_memory_bytes(),
     }
+}
+
+/// Answers those who ask for metrics.
+fn answer_metrics(probe: &mut Probe, pipeline: &Pipeline, shell: &mut Shell, elapsed: Duration) {
+    let own = OwnCounters::new(&books(probe, pipeline, shell, elapsed));
+    shell.answer_metrics(own, pipeline);
 }
 
 /// Tells the views how the agent is doing.

@@ -4,6 +4,7 @@
 //! pipeline and the probe once neither is busy.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use agent_common::capture::CaptureMode;
@@ -18,6 +19,8 @@ use crate::discovery::rules::RuleId;
 use crate::discovery::{Change, Discovery};
 use crate::export::otlp::Exporter;
 use crate::gate::Gate;
+use crate::metrics::Meter;
+use crate::metrics::own::OwnCounters;
 use crate::output::Output;
 use crate::probe::Control;
 use crate::ui::hub::Tap;
@@ -35,6 +38,8 @@ pub struct Shell {
     pub processes: Processes,
     /// Which spans leave.
     pub gate: Gate,
+    /// What is measured, if somebody may ask.
+    pub meter: Option<Meter>,
     /// Where spans go.
     pub output: Output,
     /// Where they go over the network.
@@ -80,9 +85,15 @@ impl Sink for Shell {
         let resource = self.processes.resource(span.tgid);
         // What the views show is neither filtered nor sampled: it stays on this machine, and figures are exact.
         self.tap.span(span, resource, &self.clock);
-        // Metrics count every request that their filter leaves in, sampled or not.
         let mut span = *span;
-        if self.gate.passes_to_traces(&mut span, resource) {
+        let sampled = self.gate.passes_to_traces(&mut span, resource);
+        // Metrics count every request that their filter leaves in, sampled or not.
+        if let Some(meter) = &mut self.meter
+            && self.gate.passes_to_metrics(&span, resource)
+        {
+            meter.span(&span, sampled, resource);
+        }
+        if sampled {
             self.output.span(&span, resource, &self.clock);
             self.export.span(&span, resource, &self.clock);
         }
@@ -119,6 +130,7 @@ impl Shell {
             discovery,
             processes,
             gate,
+            meter: None,
             output,
             export,
             own_spans: 0,
@@ -194,6 +206,9 @@ impl Shell {
         let rule = self.discovery.rule_of(tgid);
         self.processes.set_rule(tgid, rule.unwrap_or(RuleId::MAX));
         pipeline.set_route_set(tgid, rule);
+        if let Some(meter) = &mut self.meter {
+            meter.forget_process(tgid);
+        }
         pipeline.set_thread_context(tgid, context);
         // Where threads tell nothing, the kernel side need not count their waits either.
         if self.control.set_quiet(tgid, context == ThreadContext::Never).is_err() {
@@ -217,8 +232,31 @@ impl Shell {
     /// What is done once a second: the clock, processes that are gone, processes that speak only TLS.
     pub fn every_second(&mut self, pipeline: &mut Pipeline) {
         self.clock.follow();
-        self.processes.forget_ended(self.now, |tgid| pipeline.forget_process(tgid));
+        let meter = &mut self.meter;
+        self.processes.forget_ended(self.now, |tgid| {
+            pipeline.forget_process(tgid);
+            if let Some(meter) = meter {
+                meter.forget_process(tgid);
+            }
+        });
+        if let Some(meter) = meter {
+            meter.every_second(self.clock.now());
+        }
         self.warn_only_tls(pipeline.stats());
+    }
+
+    /// Each tick: whether somebody asks for metrics.
+    pub fn is_asked_for_metrics(&self) -> bool {
+        self.meter.as_ref().is_some_and(|meter| meter.is_asked(self.now))
+    }
+
+    /// Answers those who ask for metrics.
+    pub fn answer_metrics(&mut self, own: OwnCounters, pipeline: &Pipeline) {
+        let selected: Vec<u32> = self.discovery.all_selected().collect();
+        let (now, processes) = (self.clock.now(), &mut self.processes);
+        if let Some(meter) = &mut self.meter {
+            meter.answer(now, own, pipeline, &selected, |tgid| Arc::clone(processes.resource(tgid)));
+        }
     }
 
     fn warn_only_tls(&mut self, stats: &Stats) {

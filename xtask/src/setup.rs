@@ -27,7 +27,7 @@ pub(crate) struct Program {
 }
 
 /// What the ground-truth tests and the demo attach to and drive; whichever cannot be had is left out there.
-pub(crate) const RUNTIMES: [Program; 11] = [
+pub(crate) const RUNTIMES: [Program; 12] = [
     Program { command: "curl", probe: &[], packages: &["curl"], what: "client" },
     Program {
         command: "python3",
@@ -55,6 +55,13 @@ pub(crate) const RUNTIMES: [Program; 11] = [
         packages: &["mariadb-server", "mariadb-client"],
         what: "MariaDB",
     },
+    Program {
+        command: "prometheus",
+        // The checker comes with it.
+        probe: &["--version"],
+        packages: &["prometheus"],
+        what: "a real scraper, and promtool",
+    },
 ];
 
 /// What the tests of the page and of `skep top` drive, and what takes the demo's pictures.
@@ -72,8 +79,13 @@ const BPF_LINKER_VERSION: &str = "0.13.0";
 const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 
 /// Programs whose packages start a service as soon as they are installed.
-const SERVICES: [(&str, &str); 4] =
-    [("nginx", "nginx"), ("psql", "postgresql"), ("pgbouncer", "pgbouncer"), ("mariadbd", "mariadb")];
+const SERVICES: [(&str, &str); 5] = [
+    ("nginx", "nginx"),
+    ("psql", "postgresql"),
+    ("pgbouncer", "pgbouncer"),
+    ("mariadbd", "mariadb"),
+    ("prometheus", "prometheus"),
+];
 
 /// apt's lists are brought up to date once, and only if something is to be installed.
 static LISTS_UPDATED: AtomicBool = AtomicBool::new(false);

@@ -55,6 +55,7 @@ pub(crate) fn run(root: &Path, full: bool) -> ExitCode {
     }
     if kernel_side && built {
         protocols(root, full, &mut steps);
+        metrics(root, &mut steps);
         export(root, &mut steps);
     }
     if kernel_side && built {
@@ -129,6 +130,18 @@ fn views(root: &Path, steps: &mut Steps) {
     tests.args(["test", "--quiet", "--locked", "--release", "--package", "skep", "--test", "ui"]);
     run_as_root(&mut tests);
     steps.tests("ui", &mut tests);
+}
+
+/// Metrics against the truth, a real Prometheus and hostile scrapers.
+fn metrics(root: &Path, steps: &mut Steps) {
+    if let Some(reason) = setup::no_privileges() {
+        steps.fail("metrics", reason);
+        return;
+    }
+    let mut tests = cargo(root);
+    tests.args(["test", "--quiet", "--locked", "--release", "--package", "skep", "--test", "metrics"]);
+    run_as_root(&mut tests);
+    steps.tests("metrics", &mut tests);
 }
 
 /// Only the test program needs rights, not cargo: cargo runs it through what this variable names. sudo clears the

@@ -108,6 +108,8 @@ names! { METRICS:
     HTTP_CLIENT_REQUEST_BODY_SIZE = "http.client.request.body.size", Development;
     HTTP_CLIENT_RESPONSE_BODY_SIZE = "http.client.response.body.size", Development;
     DB_CLIENT_OPERATION_DURATION = "db.client.operation.duration", Stable;
+    RPC_SERVER_CALL_DURATION = "rpc.server.call.duration", ReleaseCandidate;
+    RPC_CLIENT_CALL_DURATION = "rpc.client.call.duration", ReleaseCandidate;
     DNS_LOOKUP_DURATION = "dns.lookup.duration", Development;
     PROCESS_CPU_TIME = "process.cpu.time", Development;
     PROCESS_MEMORY_USAGE = "process.memory.usage", Development;
@@ -115,6 +117,16 @@ names! { METRICS:
     PROCESS_UNIX_FILE_DESCRIPTOR_COUNT = "process.unix.file_descriptor.count", Development;
     PROCESS_NETWORK_IO = "process.network.io", Development;
 }
+
+// Not OpenTelemetry's any more: names that Beyla 2.5 uses, for its dashboards.
+/// Duration of RPC calls, at the server.
+pub const BEYLA_RPC_SERVER: &str = "rpc.server.duration";
+/// Duration of RPC calls, at the client.
+pub const BEYLA_RPC_CLIENT: &str = "rpc.client.duration";
+/// `rpc.system.name`
+pub const BEYLA_RPC_SYSTEM: &str = "rpc.system";
+/// `rpc.response.status_code` as a number.
+pub const BEYLA_RPC_STATUS: &str = "rpc.grpc.status_code";
 
 // Not OpenTelemetry's: the names of the metrics generator of Grafana Tempo and of its labels, for dashboards that
 // expect them.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use agent_pipeline::route::{Pattern, RouteConfig};
 
 use crate::export::otlp::settings::OtlpConfig;
+use crate::metrics::config::MeterConfig;
 use crate::settings::problem::Problems;
 use crate::settings::rows::{limits, output, routes, run, views};
 use crate::settings::value::Settings;
@@ -39,6 +40,8 @@ pub struct Config {
     pub otlp: OtlpConfig,
     /// How paths become routes.
     pub routes: RouteConfig,
+    /// What is measured, and who reads it.
+    pub metrics: MeterConfig,
     /// How long the run lasts, where that was said.
     pub duration: Option<Duration>,
     /// Whether counters are printed while the run goes on.
@@ -138,6 +141,7 @@ impl Config {
                 learn: settings.need(&routes::LEARN),
                 sets: Vec::new(),
             },
+            metrics: MeterConfig::new(settings, &mut problems),
             duration: settings.get(&run::DURATION),
             stats: settings.need(&output::STATS),
             limits: Limits {

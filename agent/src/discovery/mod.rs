@@ -12,6 +12,7 @@ mod procfs;
 mod program;
 pub mod resource;
 pub mod rules;
+pub mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 

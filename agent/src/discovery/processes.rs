@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_pipeline::ThreadContext;
@@ -38,14 +39,14 @@ pub struct Processes {
     threads: FxHashMap<(u32, u32), (bool, Instant)>,
     ended: VecDeque<(Instant, u32)>,
     /// For processes beyond the table's size.
-    nobody: Resource,
+    nobody: Arc<Resource>,
 }
 
 struct Entry {
     facts: Facts,
     traces: ElfTraces,
     rule: RuleId,
-    resource: Option<Resource>,
+    resource: Option<Arc<Resource>>,
     context: ThreadContext,
     context_checked: Instant,
 }
@@ -53,7 +54,8 @@ struct Entry {
 impl Processes {
     /// An empty table.
     pub fn new(host: Host) -> Self {
-        let nobody = Resource::new(&host, &Facts::default(), None, (RuleId::MAX, &Identity::default()));
+        let nobody = (RuleId::MAX, &Identity::default());
+        let nobody = Arc::new(Resource::new(&host, &Facts::default(), None, nobody));
         Self {
             host,
             identities: Vec::new(),
@@ -139,7 +141,7 @@ impl Processes {
     }
 
     /// Who the process is.
-    pub fn resource(&mut self, tgid: u32) -> &Resource {
+    pub fn resource(&mut self, tgid: u32) -> &Arc<Resource> {
         if !self.entries.contains_key(&tgid) {
             self.learn(tgid);
         }
@@ -149,7 +151,7 @@ impl Processes {
             let language = language::language(&entry.facts.exe, entry.traces, &mapped);
             let nothing = Identity::default();
             let identity = self.identities.get(entry.rule).unwrap_or(&nothing);
-            Resource::new(&self.host, &entry.facts, language, (entry.rule, identity))
+            Arc::new(Resource::new(&self.host, &entry.facts, language, (entry.rule, identity)))
         })
     }
 

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use agent_pipeline::metrics::Named;
 use agent_pipeline::semconv;
 
 use super::container;
@@ -192,6 +193,38 @@ impl Resource {
             json,
             protobuf,
         }
+    }
+}
+
+impl Resource {
+    /// An attribute that is a text, if it is set.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.attributes.iter().find(|(known, _)| known == name) {
+            Some((_, ResourceValue::Text(text))) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Skep itself.
+    pub fn own(host: &Host) -> Self {
+        let mut facts = Facts::read(std::process::id());
+        facts.service_name.get_or_insert_with(|| "skep".to_owned());
+        let version = (semconv::SERVICE_VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        facts.environment_attributes.push(version);
+        Self::new(host, &facts, Some(Language::Rust), (RuleId::MAX, &Identity::default()))
+    }
+}
+
+impl Named for Resource {
+    fn service_name(&self) -> &str {
+        &self.service_name
+    }
+
+    fn is_same_target(&self, other: &Self) -> bool {
+        let same = |name| self.text(name) == other.text(name);
+        self.service_name == other.service_name
+            && same(semconv::SERVICE_NAMESPACE)
+            && same(semconv::SERVICE_INSTANCE_ID)
     }
 }
 

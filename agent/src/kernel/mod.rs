@@ -12,3 +12,10 @@ pub fn ktime_ns() -> u64 {
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
+
+/// Clock ticks in which /proc counts CPU time, for each second.
+pub fn clock_ticks_per_second() -> u64 {
+    // SAFETY: only asks for a number.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    u64::try_from(ticks).unwrap_or(100).max(1)
+}

@@ -7,9 +7,11 @@
 //! for those whose values clients choose freely (`server.address` of servers).
 
 use crate::address::{IpText, socket_ip};
+use crate::db_request::DbRequest;
 use crate::http_request::{Authority, HttpRequest, Version};
 use crate::metrics::key::Key;
 use crate::request::{Operation, OperationKind, SpanKind};
+use crate::rpc_request::RpcRequest;
 use crate::semconv;
 use crate::span::{Span, Status};
 
@@ -181,6 +183,10 @@ const HTTP_CLIENT_INSTRUMENTS: &[Instrument] = &[
         "Size of HTTP client response bodies."
     ),
 ];
+const RPC_SERVER_INSTRUMENTS: &[Instrument] =
+    &[duration!(semconv::RPC_SERVER_CALL_DURATION, Duration, "Duration of incoming RPC calls.")];
+const RPC_CLIENT_INSTRUMENTS: &[Instrument] =
+    &[duration!(semconv::RPC_CLIENT_CALL_DURATION, Duration, "Duration of outgoing RPC calls.")];
 const DB_INSTRUMENTS: &[Instrument] = &[duration!(
     semconv::DB_CLIENT_OPERATION_DURATION,
     DbDuration,
@@ -237,6 +243,30 @@ pub(crate) const SEMCONV: &[Family] = &[
         instruments: HTTP_CLIENT_INSTRUMENTS,
     },
     Family {
+        of: Of::Spans(OperationKind::Rpc, SpanKind::Server),
+        attributes: attributes! {
+            semconv::RPC_SYSTEM_NAME => rpc_system,
+            semconv::RPC_METHOD => rpc_method,
+            semconv::RPC_RESPONSE_STATUS_CODE => rpc_status,
+            semconv::ERROR_TYPE => error_type,
+        },
+        resource_attributes: &[],
+        instruments: RPC_SERVER_INSTRUMENTS,
+    },
+    Family {
+        of: Of::Spans(OperationKind::Rpc, SpanKind::Client),
+        attributes: attributes! {
+            semconv::RPC_SYSTEM_NAME => rpc_system,
+            semconv::RPC_METHOD => rpc_method,
+            semconv::RPC_RESPONSE_STATUS_CODE => rpc_status,
+            semconv::ERROR_TYPE => error_type,
+            semconv::SERVER_ADDRESS => server_address,
+            semconv::SERVER_PORT => server_port,
+        },
+        resource_attributes: &[],
+        instruments: RPC_CLIENT_INSTRUMENTS,
+    },
+    Family {
         of: Of::Spans(OperationKind::Db, SpanKind::Client),
         attributes: attributes! {
             semconv::DB_SYSTEM_NAME => db_system,
@@ -276,6 +306,29 @@ pub(crate) const BEYLA: &[Family] = &[
         attributes: BEYLA_HTTP,
         resource_attributes: BEYLA_RESOURCE,
         instruments: HTTP_CLIENT_INSTRUMENTS,
+    },
+    Family {
+        of: Of::Spans(OperationKind::Rpc, SpanKind::Server),
+        attributes: attributes! {
+            semconv::RPC_METHOD => rpc_method,
+            semconv::BEYLA_RPC_SYSTEM => rpc_system,
+            semconv::BEYLA_RPC_STATUS => beyla_rpc_status,
+            semconv::SERVER_ADDRESS => server_address,
+            semconv::SERVER_PORT => server_port,
+        },
+        resource_attributes: BEYLA_RESOURCE,
+        instruments: &[duration!(semconv::BEYLA_RPC_SERVER, Duration, "Duration of incoming RPC calls.")],
+    },
+    Family {
+        of: Of::Spans(OperationKind::Rpc, SpanKind::Client),
+        attributes: attributes! {
+            semconv::RPC_METHOD => rpc_method,
+            semconv::BEYLA_RPC_SYSTEM => rpc_system,
+            semconv::BEYLA_RPC_STATUS => beyla_rpc_status,
+            semconv::SERVER_ADDRESS => server_address,
+        },
+        resource_attributes: BEYLA_RESOURCE,
+        instruments: &[duration!(semconv::BEYLA_RPC_CLIENT, Duration, "Duration of outgoing RPC calls.")],
     },
     Family {
         of: Of::Spans(OperationKind::Db, SpanKind::Client),
@@ -396,9 +449,16 @@ fn http<'a>(span: &Span<'a>) -> Option<&'a HttpRequest> {
     }
 }
 
-fn db<'a>(span: &Span<'a>) -> Option<&'a crate::db_request::DbRequest> {
+fn db<'a>(span: &Span<'a>) -> Option<&'a DbRequest> {
     match &span.request.operation {
         Operation::Db(db) => Some(db),
+        _ => None,
+    }
+}
+
+fn rpc<'a>(span: &Span<'a>) -> Option<&'a RpcRequest> {
+    match &span.request.operation {
+        Operation::Rpc(rpc) => Some(rpc),
         _ => None,
     }
 }
@@ -438,6 +498,27 @@ fn db_operation(span: &Span<'_>, key: &mut Key) {
     key.text(db(span).and_then(|db| db.operation_name.get()));
 }
 
+fn rpc_system(span: &Span<'_>, key: &mut Key) {
+    key.text(rpc(span).map(|rpc| rpc.system.as_str()));
+}
+
+/// A method that the server does not know is one of those that callers make up.
+fn rpc_method(span: &Span<'_>, key: &mut Key) {
+    key.text(rpc(span).and_then(|rpc| match rpc.is_method_unknown(span.kind()) {
+        true => Some(semconv::OTHER),
+        false => rpc.method.get(),
+    }));
+}
+
+fn rpc_status(span: &Span<'_>, key: &mut Key) {
+    key.text(rpc(span).and_then(RpcRequest::status));
+}
+
+/// Beyla gives the number.
+fn beyla_rpc_status(span: &Span<'_>, key: &mut Key) {
+    key.int(rpc(span).and_then(|rpc| rpc.status_code).map(i64::from));
+}
+
 fn dns_question(span: &Span<'_>, key: &mut Key) {
     key.text(match &span.request.operation {
         Operation::Dns(dns) => dns.question_name.get(),
@@ -445,15 +526,18 @@ fn dns_question(span: &Span<'_>, key: &mut Key) {
     });
 }
 
-/// Host and port that an HTTP request was sent to, as its span has them.
+/// Host and port that a request was sent to, as its span has them.
 fn authority<'a>(span: &Span<'a>) -> Option<(&'a str, Option<u16>)> {
+    if let Some(Authority { host, port }) = rpc(span).map(|rpc| &rpc.authority) {
+        return Some((host.get()?, *port));
+    }
     let http = http(span)?;
+    let is_server = span.kind() == SpanKind::Server;
     let forwarded = &http.forwarded.authority;
-    let by_proxy = span.kind() == SpanKind::Server && !forwarded.host.is_empty();
-    let Authority { host, port } = if by_proxy { forwarded } else { &http.authority };
-    let scheme = if span.kind() == SpanKind::Server { http.forwarded.scheme } else { None };
-    let default = scheme.unwrap_or(http.scheme).default_port();
-    Some((host.get()?, port.or((!span.request.is_unix()).then_some(default))))
+    let Authority { host, port } =
+        if is_server && !forwarded.host.is_empty() { forwarded } else { &http.authority };
+    let scheme = http.forwarded.scheme.filter(|_| is_server).unwrap_or(http.scheme);
+    Some((host.get()?, port.or((!span.request.is_unix()).then_some(scheme.default_port()))))
 }
 
 fn server_address(span: &Span<'_>, key: &mut Key) {

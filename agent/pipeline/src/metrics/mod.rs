@@ -96,6 +96,18 @@ pub struct Now {
 pub trait Named {
     /// `service.name`
     fn service_name(&self) -> &str;
+    /// Whether both are one target to a reader: the same service and instance.
+    fn is_same_target(&self, other: &Self) -> bool;
+}
+
+impl<T: Named> Named for Arc<T> {
+    fn service_name(&self) -> &str {
+        T::service_name(self)
+    }
+
+    fn is_same_target(&self, other: &Self) -> bool {
+        Self::ptr_eq(self, other) || T::is_same_target(self, other)
+    }
 }
 
 /// What the aggregation holds and what it could not hold.

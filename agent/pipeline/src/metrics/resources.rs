@@ -1,9 +1,12 @@
 //! Whose series they are: each watched process is a resource, and so is Skep itself.
 //!
-//! In: process numbers. Out: small numbers for keys. A resource lives until its process is forgotten and its last
-//! series has expired.
+//! In: process numbers. Out: small numbers for keys. A resource lives until its processes are forgotten and its last
+//! series has expired. Processes that are one target to a reader share a resource: a reader could not tell their
+//! series apart.
 
 use rustc_hash::FxHashMap;
+
+use crate::metrics::Named;
 
 /// Skep itself; also whose series those are for which there is no room.
 pub const OWN: u32 = 0;
@@ -20,13 +23,13 @@ pub(crate) struct Resources<R> {
 #[derive(Debug)]
 struct Resource<R> {
     value: R,
-    tgid: Option<u32>,
+    processes: usize,
     series: usize,
 }
 
-impl<R: Clone> Resources<R> {
+impl<R: Clone + Named> Resources<R> {
     pub(crate) fn new(own: R, max: usize) -> Self {
-        let own = Resource { value: own, tgid: Some(0), series: 0 };
+        let own = Resource { value: own, processes: 1, series: 0 };
         Self { by_tgid: FxHashMap::default(), slots: vec![Some(own)], free: Vec::new(), max }
     }
 
@@ -40,20 +43,30 @@ impl<R: Clone> Resources<R> {
     }
 
     fn insert(&mut self, tgid: u32, value: R) -> Option<u32> {
-        if self.slots.len() - self.free.len() >= self.max {
-            return None;
-        }
-        let resource = Some(Resource { value, tgid: Some(tgid), series: 0 });
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = resource;
-                slot
-            }
+        let same = |slot: &Option<Resource<R>>| {
+            slot.as_ref().is_some_and(|known| known.value.is_same_target(&value))
+        };
+        let slot = match self.slots.iter().position(same) {
+            Some(slot) => slot as u32,
+            None if self.len() >= self.max => return None,
             None => {
-                self.slots.push(resource);
-                (self.slots.len() - 1) as u32
+                let resource = Some(Resource { value: value.clone(), processes: 0, series: 0 });
+                match self.free.pop() {
+                    Some(slot) => {
+                        self.slots[slot as usize] = resource;
+                        slot
+                    }
+                    None => {
+                        self.slots.push(resource);
+                        (self.slots.len() - 1) as u32
+                    }
+                }
             }
         };
+        if let Some(resource) = &mut self.slots[slot as usize] {
+            resource.value = value;
+            resource.processes += 1;
+        }
         self.by_tgid.insert(tgid, slot);
         Some(slot)
     }
@@ -62,7 +75,7 @@ impl<R: Clone> Resources<R> {
     pub(crate) fn forget_process(&mut self, tgid: u32) {
         let Some(slot) = self.by_tgid.remove(&tgid) else { return };
         if let Some(resource) = &mut self.slots[slot as usize] {
-            resource.tgid = None;
+            resource.processes -= 1;
         }
         self.free_if_unused(slot);
     }
@@ -94,7 +107,7 @@ impl<R: Clone> Resources<R> {
     }
 
     fn free_if_unused(&mut self, slot: u32) {
-        let unused = |resource: &Resource<R>| resource.tgid.is_none() && resource.series == 0;
+        let unused = |resource: &Resource<R>| resource.processes == 0 && resource.series == 0;
         if self.slots[slot as usize].as_ref().is_some_and(unused) {
             self.slots[slot as usize] = None;
             self.free.push(slot);
@@ -122,5 +135,18 @@ mod tests {
         resources.forget_process(7);
         assert_eq!(resources.len(), 2);
         assert_eq!(resources.values()[OWN as usize], Some("skep"));
+    }
+
+    #[test]
+    fn what_a_reader_cannot_tell_apart_is_one_resource() {
+        let mut resources = Resources::new("skep", 9);
+        let slot = resources.of(7, || "shop");
+        assert_eq!(resources.of(8, || "shop"), slot);
+        resources.forget_process(7);
+        assert_eq!(resources.len(), 2, "one process is left");
+        assert_eq!(resources.of(7, || "shop"), slot);
+        resources.forget_process(7);
+        resources.forget_process(8);
+        assert_eq!(resources.len(), 1);
     }
 }

@@ -14,6 +14,10 @@ impl Named for &'static str {
     fn service_name(&self) -> &str {
         self
     }
+
+    fn is_same_target(&self, other: &Self) -> bool {
+        self == other
+    }
 }
 
 const SECOND: u64 = 1_000_000_000;

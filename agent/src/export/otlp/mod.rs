@@ -8,6 +8,7 @@ mod answer;
 pub mod batch;
 mod compress;
 pub mod encode;
+pub mod metrics;
 pub mod queue;
 mod sender;
 pub mod settings;

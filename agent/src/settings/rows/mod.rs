@@ -1,6 +1,7 @@
 //! The table: one file for each section, in the order in which help and pages show them.
 
 pub mod limits;
+pub mod metrics;
 pub mod otlp;
 pub mod output;
 pub mod routes;
@@ -40,6 +41,11 @@ pub static SECTIONS: &[Section] = &[
         heading: "OTLP",
         about: "What is exported, how it is retried and what is counted is told in [export.md](export.md).",
         rows: otlp::ROWS,
+    },
+    Section {
+        heading: "Metrics",
+        about: "What there is to measure is told in [metrics.md](metrics.md).",
+        rows: metrics::ROWS,
     },
     Section { heading: "Limits", about: "Sizes of the kernel side's tables.", rows: limits::ROWS },
 ];
