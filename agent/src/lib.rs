@@ -18,6 +18,7 @@ pub mod notify;
 pub mod output;
 pub mod probe;
 pub mod receive;
+pub mod reload;
 pub mod rights;
 pub mod runtime;
 pub mod settings;
@@ -50,12 +51,13 @@ use crate::metrics::own::{Fixed, OwnCounters};
 use crate::metrics::push::Pusher;
 use crate::output::Output;
 use crate::probe::{Probe, ProbeConfig};
+use crate::reload::Reloader;
 use crate::runtime::Runtime;
 use crate::shell::{Outlets, Shell};
 use crate::stats::Books;
 use crate::ui::health::Health;
 use crate::ui::hub::Tap;
-use crate::wake::{Signals, Wake};
+use crate::wake::{Signals, Wake, Woken};
 
 /// Between two looks at the ring buffer while something happens, and while nothing does.
 const TICK: Duration = Duration::from_millis(10);
@@ -81,7 +83,7 @@ const LAST_ANSWER: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// One line that names the object and the mend.
-pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
+pub fn run(config: Config, mut reloader: Reloader, started: Instant) -> anyhow::Result<()> {
     let signals = Signals::block().context("block signals")?;
     rights::never_gain_any().context("give up the way to more rights")?;
     let rules = config.selection.rules.clone();
@@ -93,12 +95,14 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     let ui = ui::start(config.ui, runtime.handle())?;
     let received =
         config.otlp_listen.map(|address| receive::start(address, &ui.hub, runtime.handle())).transpose()?;
+    let report_all_exec = discovery.asks_programs() || reloader.may_ask_programs();
+    reloader.set_reports_all_exec(report_all_exec);
     let mut probe = Probe::load(&ProbeConfig {
         ring_bytes: config.limits.ring_bytes,
         max_connections: config.limits.max_connections,
         max_processes: config.limits.max_processes,
         max_threads: config.limits.max_threads,
-        report_all_exec: discovery.asks_programs(),
+        report_all_exec,
         ports: discovery.ports(),
         btf: config.btf,
     })?;
@@ -164,7 +168,8 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     give_back_start_up_memory();
     publish(&mut probe, &pipeline, &shell, live);
     let wake = Wake::new(probe.ring_fd(), signals).context("watch the ring buffer")?;
-    let end = drain_until_end(config.duration, config.stats, &wake, &mut probe, &mut pipeline, &mut shell)?;
+    let times = Times { duration: config.duration, print_stats: config.stats };
+    let end = drain_until_end(times, &wake, &mut reloader, &mut probe, &mut pipeline, &mut shell)?;
     log::info!("stopping: {end}");
     notify::notify("STOPPING=1");
 
@@ -201,11 +206,17 @@ pub fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     still_writable(&shell.output)
 }
 
-/// The loop. Says why it ended.
-fn drain_until_end(
+/// What happens at which time.
+struct Times {
     duration: Option<Duration>,
     print_stats: bool,
+}
+
+/// The loop. Says why it ended.
+fn drain_until_end(
+    Times { duration, print_stats }: Times,
     wake: &Wake,
+    reloader: &mut Reloader,
     probe: &mut Probe,
     pipeline: &mut Pipeline,
     shell: &mut Shell,
@@ -218,8 +229,10 @@ fn drain_until_end(
         let now = Instant::now();
         let left = duration.map_or(TICK, |duration| duration.saturating_sub(now - started));
         let pause = if idle_ticks < IDLE_TICKS { TICK } else { IDLE_TICK };
-        if wake.wait(pause.min(left.max(Duration::from_millis(1)))).context("wait for the ring buffer")? {
-            return Ok("signal");
+        match wake.wait(pause.min(left.max(Duration::from_millis(1)))).context("wait for the ring buffer")? {
+            Woken::Work => {}
+            Woken::Reload => reloader.reload(pipeline, shell),
+            Woken::Stop => return Ok("signal"),
         }
         let now = Instant::now();
         shell.tick(now);

@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser};
 use skep::cli::{Cli, Command, ConfigCommand, TopArgs};
 use skep::config::{Config, LogConfig, LogFormat};
+use skep::reload::Reloader;
 use skep::settings::flags::Flags;
 use skep::settings::load::{self, environment};
 use skep::settings::problem::Problems;
@@ -42,11 +43,11 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags, started: Instant) -> ExitCode {
-    let config = settings(flags)
-        .and_then(|(_, config)| config.selection.check().map(|()| config))
+    let read = settings(flags)
+        .and_then(|(settings, config)| config.selection.check().map(|()| (settings, config)))
         .map_err(|problems| tell(&problems));
-    let Ok(config) = config else { return ExitCode::from(BAD_USAGE) };
-    match skep::run(config, started) {
+    let Ok((settings, config)) = read else { return ExitCode::from(BAD_USAGE) };
+    match skep::run(config, Reloader::new(flags.clone(), settings), started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{}", one_line(&error));

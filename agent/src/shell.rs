@@ -201,6 +201,24 @@ impl Shell {
         }
     }
 
+    /// Looks for processes that the rules select and that are not selected yet.
+    pub fn scan(&mut self) {
+        let to_select = &mut self.to_select;
+        let Ok(()) = self.discovery.scan(|tgid| {
+            to_select.push((tgid, true));
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
+
+    /// Hands on anew how all watched processes are treated.
+    pub fn follow_all(&mut self, pipeline: &mut Pipeline) {
+        for tgid in self.discovery.all_selected().collect::<Vec<_>>() {
+            let rule = self.discovery.rule_of(tgid);
+            self.processes.set_rule(tgid, rule.unwrap_or(RuleId::MAX));
+            pipeline.set_route_set(tgid, rule);
+        }
+    }
+
     /// Hands on how a process is treated.
     fn follow(&mut self, tgid: u32, context: ThreadContext, pipeline: &mut Pipeline) {
         let rule = self.discovery.rule_of(tgid);

@@ -12,8 +12,23 @@ use rustix::event::{Timespec, epoll};
 const RING: u64 = 1;
 const SIGNAL: u64 = 2;
 
-/// SIGINT and SIGTERM as a descriptor.
-pub struct Signals(OwnedFd);
+/// SIGINT, SIGTERM and SIGHUP as a descriptor.
+pub struct Signals {
+    fd: OwnedFd,
+    /// SIGHUP may also mean that this terminal has gone.
+    terminal: bool,
+}
+
+/// Why [`Wake::wait`] returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// There may be work, or the time is over.
+    Work,
+    /// The settings are to be read again.
+    Reload,
+    /// The run is to end. The next signal then ends the process.
+    Stop,
+}
 
 /// What to wait for.
 pub struct Wake {
@@ -24,7 +39,7 @@ pub struct Wake {
 impl Signals {
     /// Takes the signals from now on. To be called before other threads start: they inherit the mask.
     pub fn block() -> io::Result<Self> {
-        let set = stop_signals();
+        let set = signal_set(if hangup_is_ignored() { STOP } else { ALL });
         mask(libc::SIG_BLOCK, &set)?;
         // SAFETY: the set is initialised; the call makes a new descriptor.
         let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
@@ -32,15 +47,32 @@ impl Signals {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the descriptor was just made and belongs to nobody else.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, terminal: has_terminal() })
+    }
+
+    /// What the signals that came say together.
+    fn take(&self) -> Woken {
+        let mut woken = Woken::Work;
+        let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
+        loop {
+            // SAFETY: the buffer is as long as told.
+            let count = unsafe { libc::read(self.fd.as_raw_fd(), info.as_mut_ptr().cast(), info.len()) };
+            if count != info.len().cast_signed() {
+                return woken;
+            }
+            // The record begins with the signal's number.
+            let signal = i32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
+            if signal == libc::SIGHUP && (!self.terminal || has_terminal()) {
+                woken = if woken == Woken::Stop { woken } else { Woken::Reload };
+            } else {
+                woken = Woken::Stop;
+            }
+        }
     }
 
     /// Gives the signals back: the next one ends the process at once.
     fn unblock(&self) {
-        let mut info = [0_u8; 128];
-        // SAFETY: the buffer is as long as told; the pending signal is consumed so that it does not strike now.
-        unsafe { libc::read(self.0.as_raw_fd(), info.as_mut_ptr().cast(), info.len()) };
-        if let Err(error) = mask(libc::SIG_UNBLOCK, &stop_signals()) {
+        if let Err(error) = mask(libc::SIG_UNBLOCK, &signal_set(STOP)) {
             log::warn!("unblock signals: {error}");
         }
     }
@@ -58,35 +90,54 @@ impl Wake {
             epoll::EventData::new_u64(RING),
             epoll::EventFlags::IN | epoll::EventFlags::ET,
         )?;
-        epoll::add(&epoll, &signals.0, epoll::EventData::new_u64(SIGNAL), epoll::EventFlags::IN)?;
+        epoll::add(&epoll, &signals.fd, epoll::EventData::new_u64(SIGNAL), epoll::EventFlags::IN)?;
         Ok(Self { epoll, signals })
     }
 
-    /// Waits at most `timeout`; says whether a signal asked for the end. The next signal then ends the process.
-    pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
+    /// Waits at most `timeout`; says what signals ask for.
+    pub fn wait(&self, timeout: Duration) -> io::Result<Woken> {
         let mut events = [const { std::mem::MaybeUninit::uninit() }; 2];
         let timeout =
             Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: timeout.subsec_nanos().into() };
         let ready = match epoll::wait(&self.epoll, &mut events, Some(&timeout)) {
             Ok((ready, _)) => ready,
-            Err(rustix::io::Errno::INTR) => return Ok(false),
+            Err(rustix::io::Errno::INTR) => return Ok(Woken::Work),
             Err(error) => return Err(error.into()),
         };
-        let stop = ready.iter().any(|event| event.data.u64() == SIGNAL);
-        if stop {
+        if !ready.iter().any(|event| event.data.u64() == SIGNAL) {
+            return Ok(Woken::Work);
+        }
+        let woken = self.signals.take();
+        if woken == Woken::Stop {
             self.signals.unblock();
         }
-        Ok(stop)
+        Ok(woken)
     }
 }
 
-fn stop_signals() -> libc::sigset_t {
+const STOP: &[i32] = &[libc::SIGINT, libc::SIGTERM];
+const ALL: &[i32] = &[libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
+/// Under nohup(1) a hangup means nothing.
+fn hangup_is_ignored() -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: nothing is set; the old action is written to memory of the right size.
+    let done = unsafe { libc::sigaction(libc::SIGHUP, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: zeroed is a valid action, and the call may have filled it.
+    done == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
+}
+
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
+fn signal_set(signals: &[i32]) -> libc::sigset_t {
     let mut set = std::mem::MaybeUninit::uninit();
     // SAFETY: sigemptyset initialises the set.
     unsafe { libc::sigemptyset(set.as_mut_ptr()) };
     // SAFETY: initialised just above.
     let mut set = unsafe { set.assume_init() };
-    for signal in [libc::SIGINT, libc::SIGTERM] {
+    for &signal in signals {
         // SAFETY: the set is initialised and the signal exists.
         unsafe { libc::sigaddset(&raw mut set, signal) };
     }

@@ -134,19 +134,21 @@ impl Sampler {
 impl Sampling {
     /// A choice that has seen nothing yet.
     pub fn new(config: SamplingConfig) -> Self {
-        let mut sampling =
-            Self { config, bucket: Bucket::new(0), traces: Box::default(), stats: SamplingStats::default() };
-        sampling.reconfigure(config);
-        sampling
+        let remembers =
+            config.keep_errors || config.keep_slow_ns.is_some() || config.max_spans_per_second.is_some();
+        Self {
+            config,
+            bucket: Bucket::new(config.max_spans_per_second.unwrap_or(0)),
+            traces: if remembers { vec![Remembered::default(); REMEMBERED].into() } else { Box::default() },
+            stats: SamplingStats::default(),
+        }
     }
 
     /// Chooses by other rules from now on; the counters stay.
     pub fn reconfigure(&mut self, config: SamplingConfig) {
-        self.config = config;
-        self.bucket = Bucket::new(config.max_spans_per_second.unwrap_or(0));
-        let remembers =
-            config.keep_errors || config.keep_slow_ns.is_some() || config.max_spans_per_second.is_some();
-        self.traces = if remembers { vec![Remembered::default(); REMEMBERED].into() } else { Box::default() };
+        if config != self.config {
+            *self = Self { stats: self.stats, ..Self::new(config) };
+        }
     }
 
     /// Decides on a span; `sampler` is that of its process, where it has one. A span that leaves has its sampled flag

@@ -190,7 +190,11 @@ impl Discovery {
 
     /// Other rules from now on. Fails, and changes nothing, if the kernel side was not prepared for them.
     pub fn reconfigure(&mut self, selection: &Selection, reports_all_exec: bool) -> Result<(), String> {
-        let rules = Rules::new(selection);
+        let mut selection = selection.clone();
+        // A number may be that of a thread; who is gone is not missed.
+        selection.pids =
+            selection.pids.iter().filter_map(|&pid| Some(procfs::tgid_and_ns_pid(pid)?.0)).collect();
+        let rules = Rules::new(&selection);
         let known: BTreeSet<u16> =
             self.rules.ports().into_iter().flat_map(|(first, last)| first..=last).collect();
         let mut wanted = rules.ports().into_iter().flat_map(|(first, last)| first..=last);

@@ -55,7 +55,7 @@ fn write_setting(out: &mut String, indent: &str, name: &str, setting: &Setting, 
 }
 
 /// A value in one line.
-pub(super) fn flow(kind: &Kind, value: &Value) -> String {
+pub fn flow(kind: &Kind, value: &Value) -> String {
     match (kind, value) {
         (Kind::Size { .. }, Value::Integer(bytes)) => show_size(*bytes),
         (_, Value::Bool(truth)) => truth.to_string(),

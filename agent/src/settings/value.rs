@@ -28,7 +28,7 @@ pub enum Value {
 }
 
 /// One mapping of a list of mappings.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Record {
     /// Where it begins, in the text that it came from.
     pub line: usize,
@@ -99,6 +99,18 @@ impl Settings {
         }
     }
 
+    /// The rows that say something else here than there.
+    pub fn differences(&self, other: &Self) -> Vec<&'static Setting> {
+        let value = |settings: &Self, row| settings.given(row).map(|given| given.value.clone());
+        super::all().filter(|row| value(self, row) != value(other, row)).collect()
+    }
+
+    /// Says of a row what the other settings say.
+    pub fn take_from(&mut self, other: &Self, row: &'static Setting) {
+        self.given.retain(|(known, _)| !std::ptr::eq(*known, row));
+        self.given.extend(other.given(row).map(|given| (row, given.clone())));
+    }
+
     /// What a row says, where it is set at all.
     pub fn get<T: FromValue>(&self, row: &'static Setting) -> Option<T> {
         let value = &self.given(row)?.value;
@@ -120,6 +132,13 @@ impl Settings {
         Vec<T>: FromValue,
     {
         self.get(row).unwrap_or_default()
+    }
+}
+
+/// Two that say the same are equal wherever they stand.
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        self.fields == other.fields
     }
 }
 

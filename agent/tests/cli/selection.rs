@@ -18,11 +18,11 @@ print(s.server_port, flush=True)
 s.serve_forever()
 ";
 
-struct Server(Child, u16);
+pub(crate) struct Server(Child, u16);
 
 impl Server {
     /// `None`, loudly, where there is no Python.
-    fn start(mut command: Command, port: u16) -> Option<Self> {
+    pub(crate) fn start(mut command: Command, port: u16) -> Option<Self> {
         command.args(["-c", SERVER, &port.to_string()]).stdout(Stdio::piped());
         let Ok(mut child) = command.spawn() else {
             eprintln!("SKIPPED: no {}", command.get_program().display());
@@ -34,13 +34,33 @@ impl Server {
         Some(Self(child, port))
     }
 
-    fn ask(&self, path: &str) {
+    pub(crate) fn port(&self) -> u16 {
+        self.1
+    }
+
+    pub(crate) fn ask(&self, path: &str) {
+        self.ask_with(path, "");
+    }
+
+    /// With these header lines too.
+    pub(crate) fn ask_with(&self, path: &str, headers: &str) {
+        let answer = self.send(&format!("GET {path} HTTP/1.0\r\n{headers}\r\n"));
+        assert!(answer.ends_with("ok"), "{answer}");
+    }
+
+    /// A request that it answers with 501.
+    pub(crate) fn fail_with(&self, path: &str, headers: &str) {
+        let answer = self.send(&format!("PUT {path} HTTP/1.0\r\n{headers}\r\n"));
+        assert!(answer.contains(" 501 "), "{answer}");
+    }
+
+    fn send(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.1)).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.ends_with("ok"), "{answer}");
+        answer
     }
 }
 
@@ -71,7 +91,7 @@ fn span_of_a_late_server(rules: &[&str], command: Command, port: u16) -> Option<
     }
 }
 
-fn python() -> Command {
+pub(crate) fn python() -> Command {
     let mut command = Command::new("/usr/bin/python3");
     command
         .env("OTEL_SERVICE_NAME", "late")

@@ -12,6 +12,7 @@ section! {
         value_name: "PATTERN",
         help: "Route pattern such as `/users/{id}` or `GET /static/*`, for span names\n\n\
             The first that matches counts; paths that match none get a learned route",
+        reload: true,
         ..ROW
     };
     LEARN = Setting {
@@ -20,6 +21,7 @@ section! {
         default: Some("true"),
         help: "Learn the routes of paths that match no pattern",
         rare: true,
+        reload: true,
         ..ROW
     };
 }

@@ -42,6 +42,7 @@ section! {
         kind: Kind::List(&PID),
         value_name: "PID",
         help: "Watch this process and its descendants",
+        reload: true,
         ..ROW
     };
     PORTS = Setting {
@@ -50,6 +51,7 @@ section! {
         kind: Kind::List(&PORT),
         value_name: "PORT[-PORT]",
         help: "Watch the processes that listen on this TCP port or range of ports, now or later",
+        reload: true,
         ..ROW
     };
     EXES = Setting {
@@ -60,6 +62,7 @@ section! {
         help: "Watch the processes whose program matches, now or later\n\n\
             Without a slash the file name is matched, else the whole path. `*`, `?` and `[a-z]` as in a shell; `*` \
             also crosses slashes",
+        reload: true,
         ..ROW
     };
     RULES = Setting {
