@@ -60,3 +60,32 @@ fn unknown(key: &str, path: &str) -> String {
     known.dedup();
     super::kind::unknown(key, known.into_iter())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop_assert, proptest};
+
+    use super::super::yaml;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_stands_at_a_key_is_a_value_or_a_fault_with_its_line(
+            index in any::<proptest::sample::Index>(),
+            value in "[0-9a-z*./ ]{0,8}|\\[[0-9a-z, ]{0,8}\\]|\\{[a-z]{1,5}: [0-9a-z]{0,3}\\}|\\[\\{(exes|drop|ports): [0-9a-z]{1,3}\\}\\]",
+        ) {
+            let keys: Vec<_> = all().map(|setting| setting.key).filter(|key| !key.is_empty()).collect();
+            let levels: Vec<_> = index.get(&keys).split('.').collect();
+            let text: String =
+                levels.iter().enumerate().map(|(depth, level)| format!("{}{level}:\n", "  ".repeat(depth))).collect();
+            let text = format!("{} {value}\n", text.trim_end());
+            if let Ok(root) = yaml::parse(&text, &|_| None) {
+                let (given, faults) = read(&root);
+                prop_assert!(given.len() <= 1);
+                for fault in faults {
+                    prop_assert!(fault.line == levels.len() && !fault.message.is_empty(), "{text}: {fault:?}");
+                }
+            }
+        }
+    }
+}
