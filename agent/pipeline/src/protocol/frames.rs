@@ -168,10 +168,14 @@ impl Frames {
     pub(crate) fn find_in_tail<L: Layout>(&mut self, chunk: &mut Chunk<'_>, layout: &L) -> bool {
         let tail = chunk.last_bytes();
         let Some(start) = (0..tail.len()).find(|&start| tiles(&tail[start..], layout)) else { return false };
-        let before = chunk.len - (tail.len() - start) as u64;
-        chunk.advance(before);
-        self.at = At::Header;
+        self.resume(chunk, (tail.len() - start) as u64);
         true
+    }
+
+    /// After frames were lost: goes on where the last `left` bytes of the call begin.
+    pub(crate) fn resume(&mut self, chunk: &mut Chunk<'_>, left: u64) {
+        chunk.advance(chunk.len.saturating_sub(left));
+        self.at = At::Header;
     }
 
     /// Gives back what is gathered, and begins anew.

@@ -11,6 +11,7 @@ mod frames;
 mod grpc;
 mod http1;
 pub(crate) mod http2;
+mod mysql;
 mod postgres;
 mod prepared;
 mod redis;
@@ -25,6 +26,7 @@ use crate::open::Slot;
 use crate::protocol::dns::DnsTcp;
 use crate::protocol::http1::Http1;
 use crate::protocol::http2::Http2;
+use crate::protocol::mysql::MySql;
 use crate::protocol::postgres::Postgres;
 use crate::protocol::redis::Redis;
 use crate::state::State;
@@ -44,6 +46,7 @@ const PROTOCOLS: &[Protocol] = &[
     Protocol { kind: Kind::Http1, detect: http1::detect, begin: Some(http1::begin) },
     Protocol { kind: Kind::Tls, detect: tls::detect, begin: None },
     Protocol { kind: Kind::Http2, detect: http2::detect, begin: Some(http2::begin) },
+    Protocol { kind: Kind::MySql, detect: mysql::detect, begin: Some(mysql::begin) },
     Protocol { kind: Kind::PostgreSql, detect: postgres::detect, begin: Some(postgres::begin) },
     Protocol { kind: Kind::Redis, detect: redis::detect, begin: Some(redis::begin) },
     Protocol { kind: Kind::Dns, detect: dns::detect, begin: Some(dns::begin) },
@@ -110,6 +113,8 @@ pub(crate) enum Parser {
     Dns(Box<DnsTcp>),
     /// PostgreSQL.
     Postgres(Box<Postgres>),
+    /// MySQL and MariaDB.
+    MySql(Box<MySql>),
     /// Nothing to parse.
     Ignored,
 }
@@ -164,6 +169,7 @@ macro_rules! parse {
             Parser::Redis($each) => $call,
             Parser::Dns($each) => $call,
             Parser::Postgres($each) => $call,
+            Parser::MySql($each) => $call,
             Parser::Opening(_) | Parser::Ignored => {}
         }
     };

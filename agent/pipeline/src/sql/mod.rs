@@ -26,7 +26,6 @@ pub(crate) struct Dialect {
 
 impl Dialect {
     pub(crate) const POSTGRESQL: Self = Self { mysql: false, backslash: false };
-    #[cfg(test)]
     pub(crate) const MYSQL: Self = Self { mysql: true, backslash: true };
 }
 

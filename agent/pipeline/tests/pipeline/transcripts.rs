@@ -84,6 +84,11 @@ fn postgres() {
     check("postgres");
 }
 
+#[test]
+fn mysql() {
+    check("mysql");
+}
+
 fn check(protocol: &str) {
     let folder = format!("{}/tests/transcripts/{protocol}", env!("CARGO_MANIFEST_DIR"));
     let mut cases = 0;
