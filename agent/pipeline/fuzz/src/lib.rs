@@ -3,8 +3,8 @@
 
 use agent_common::capture::CaptureMode;
 use agent_common::event::{
-    ConnClosed, ConnEof, ConnError, ConnOpened, DataRecord, EventHeader, EventKind, FLAG_ACCEPTED,
-    FLAG_CONNECTED, FLAG_EGRESS, FLAG_FROM_START,
+    ConnClosed, ConnEof, ConnError, ConnOpened, DataRecord, DatagramRecord, EventHeader, EventKind,
+    FLAG_ACCEPTED, FLAG_CONNECTED, FLAG_DATAGRAM, FLAG_EGRESS, FLAG_FROM_START,
 };
 use agent_pipeline::request::Operation;
 use agent_pipeline::span::Span;
@@ -66,6 +66,50 @@ pub fn http1(data: &[u8]) {
         data = rest;
     }
     check_end(pipeline, spans);
+}
+
+/// Datagrams of any bytes on two sockets: an operation, a length, so many bytes.
+pub fn datagrams(data: &[u8]) {
+    let mut pipeline = Pipeline::new(small());
+    let mut spans = Spans::default();
+    let mut now = STEP_NS;
+    let mut data = data;
+    while let [operation, len, rest @ ..] = data {
+        let (bytes, rest) = rest.split_at(usize::from(*len).min(rest.len()));
+        now += STEP_NS;
+        let conn_id = u64::from(operation >> 1 & 1) + 1;
+        let flags = if operation & 1 != 0 { FLAG_EGRESS } else { 0 };
+        let header = EventHeader { kind: EventKind::DATAGRAM, flags, tgid: 1, ktime_ns: now, conn_id };
+        let record = match operation >> 2 & 15 {
+            0 => {
+                let header = EventHeader { kind: EventKind::CONN_OPENED, flags: FLAG_DATAGRAM, ..header };
+                ConnOpened { header, sock: 1, ..ConnOpened::default() }.as_bytes().to_vec()
+            }
+            1 => {
+                let header = EventHeader { kind: EventKind::CONN_CLOSED, ..header };
+                ConnClosed { header, ..ConnClosed::default() }.as_bytes().to_vec()
+            }
+            2 => {
+                now += u64::from(*len) * 100_000_000;
+                pipeline.on_tick(now, &mut spans);
+                continue_with(header, bytes, 0)
+            }
+            3 => continue_with(header, bytes, u32::from(*len)),
+            _ => continue_with(header, bytes, 0),
+        };
+        pipeline.on_record(&record, &mut spans);
+        let usage = pipeline.usage();
+        assert!(usage.requests <= 16 && usage.connections <= 4, "{usage:?}");
+        data = rest;
+    }
+    check_end(pipeline, spans);
+}
+
+/// A datagram of which `more` bytes were not copied.
+fn continue_with(header: EventHeader, bytes: &[u8], more: u32) -> Vec<u8> {
+    let head_len = bytes.len() as u32;
+    let record = DatagramRecord { header, len: head_len + more, head_len, ..DatagramRecord::default() };
+    [record.as_bytes(), bytes].concat()
 }
 
 /// What is understood without a drop is understood in the same way when its records are cut: a length with its

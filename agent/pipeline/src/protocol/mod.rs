@@ -48,7 +48,7 @@ const PROTOCOLS: &[Protocol] = &[
     Protocol { kind: Kind::Http2, detect: http2::detect, begin: Some(http2::begin) },
     Protocol { kind: Kind::MySql, detect: mysql::detect, begin: Some(mysql::begin) },
     Protocol { kind: Kind::PostgreSql, detect: postgres::detect, begin: Some(postgres::begin) },
-    Protocol { kind: Kind::Redis, detect: redis::detect, begin: Some(redis::begin) },
+    Protocol { kind: Kind::Redis, detect: redis::detect::detect, begin: Some(redis::begin) },
     Protocol { kind: Kind::Dns, detect: dns::detect, begin: Some(dns::begin) },
 ];
 

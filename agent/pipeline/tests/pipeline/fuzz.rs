@@ -48,6 +48,28 @@ const WORDS: &[&[u8]] = &[
     b"\0\0\x06\x05\x04\0\0\0\x01\0\0\0\x02\x82\x84",
     b"HTTP/1.1 101 S\r\nUpgrade: h2c\r\n\r\n",
     b"Upgrade: h2c\r\n",
+    b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n",
+    b"*1\r\n$5\r\nMULTI\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n2\r\n*1\r\n$4\r\nEXEC\r\n",
+    b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n",
+    b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n",
+    b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1000\r\n",
+    b"PING\r\n",
+    b"+OK\r\n",
+    b":1\r\n",
+    b"$5\r\nhello\r\n",
+    b"-ERR a\r\n",
+    b"|1\r\n+a\r\n:1\r\n",
+    b">2\r\n$1\r\na\r\n_\r\n",
+    b"*?\r\n",
+    b"$?\r\n;1\r\na\r\n;0\r\n",
+    b"%1\r\n",
+    b".\r\n",
+    b"\x00\x1b\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00",
+    b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00",
+    b"\x12\x34\x83\x80\x00\x01\x00\x01\x00\x00\x00\x00",
+    b"\x01a\x07example\x00\x00\x01\x00\x01",
+    b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x7f\x00\x00\x02",
+    b"\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x05\x00\x02\xc0\x27",
 ];
 
 /// Whole exchanges, for inputs that are understood without a drop.
@@ -58,6 +80,20 @@ const MESSAGES: &[(u8, &[u8])] = &[
     (0, b"HTTP/1.1 103 E\r\n\r\nHTTP/1.1 404 N\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     (1, b"HEAD /c HTTP/1.0\r\nContent-Length: 3\r\nUpgrade: h2c\r\n\r\nabc"),
     (0, b"HTTP/1.0 204 N\r\nContent-Length: 7\r\n\r\n"),
+];
+
+/// The same of Redis.
+const REDIS: &[(u8, &[u8])] = &[
+    (1, b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n"),
+    (0, b"$5\r\nhello\r\n"),
+    (1, b"*1\r\n$5\r\nMULTI\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n2\r\n*1\r\n$4\r\nEXEC\r\n"),
+    (0, b"+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n"),
+    (1, b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n"),
+    (0, b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n"),
+    (1, b"*1\r\n$4\r\nPING\r\n"),
+    (0, b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"),
+    (1, b"*2\r\n$4\r\nINCR\r\n$1\r\na\r\n"),
+    (0, b"|1\r\n+a\r\n:1\r\n-WRONGTYPE a\r\n"),
 ];
 
 struct Random(u64);
@@ -76,10 +112,11 @@ impl Random {
 
     /// Operations with their lengths and bytes, as the targets read them.
     fn input(&mut self, orderly: bool) -> Vec<u8> {
+        let messages = if self.below(2) == 0 { MESSAGES } else { REDIS };
         let mut input = vec![self.byte()];
         for step in 0..1 + self.below(12) {
             let (operation, bytes) = if orderly {
-                let (request, message) = MESSAGES[step % MESSAGES.len()];
+                let (request, message) = messages[step % messages.len()];
                 (request | 0xfe, message.to_vec())
             } else {
                 let count = 1 + self.below(5);
@@ -114,6 +151,7 @@ fn fuzz_targets_hold_for_a_while() {
             targets::record(&input);
             targets::http1(&input);
             targets::split(&input);
+            targets::datagrams(&input);
         });
         assert!(result.is_ok(), "input: {:?}", input.escape_ascii().to_string());
         let input = random.input(true);

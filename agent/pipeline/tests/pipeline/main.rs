@@ -6,5 +6,6 @@ mod fuzz;
 mod h2;
 mod parents;
 mod properties;
+mod redis;
 mod support;
 mod transcripts;

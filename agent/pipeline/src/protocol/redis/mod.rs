@@ -8,6 +8,7 @@
 //! Spec: <https://redis.io/docs/latest/develop/reference/protocol-spec/>
 
 mod command;
+pub(super) mod detect;
 mod fill;
 mod reply;
 mod request;
@@ -22,11 +23,12 @@ use crate::connection::Link;
 use crate::event::{Call, Direction};
 use crate::open::{NONE, Slot};
 use crate::protocol::redis::command::{Command, Role};
+use crate::protocol::redis::detect::{begins_command, is_type};
 use crate::protocol::redis::fill::Batch;
 use crate::protocol::redis::reply::{Answer, Replies};
 use crate::protocol::redis::request::{Asked, Requests};
-use crate::protocol::redis::resp::{Stop, number};
-use crate::protocol::{Next, Parse, Parser, Sample, Verdict};
+use crate::protocol::redis::resp::Stop;
+use crate::protocol::{Next, Parse, Parser, Sample};
 use crate::request::{ErrorType, SpanKind};
 use crate::state::State;
 use crate::stats::Drop;
@@ -80,6 +82,8 @@ pub(crate) struct Redis {
     subscribed: bool,
     /// A later turn than this one may begin a command, or an answer.
     requests_lost: Option<u32>,
+    /// Commands up to this turn are not queued: some of it were dropped, and answers to the others could not be told.
+    skipped_turn: u32,
     replies_lost: Option<u32>,
     /// The answer to the only command under way goes on, nobody knows how far.
     blurred: bool,
@@ -93,21 +97,6 @@ pub(crate) struct Redis {
     progress: bool,
     /// Commands that came while others waited.
     pipelined: u32,
-}
-
-/// Part one: is it Redis? Bias: an array of strings whose first is a command's name. Commands on a line are believed
-/// when the answer is Redis' too. In the middle, only whole commands from the table count.
-pub(super) fn detect(sample: &Sample<'_>) -> Verdict {
-    let bytes = sample.bytes;
-    match bytes.first() {
-        Some(b'*') => array(sample),
-        _ if sample.mid_stream => Verdict::No,
-        Some(
-            b'+' | b'-' | b':' | b'$' | b'%' | b'~' | b'_' | b',' | b'#' | b'(' | b'=' | b'!' | b'|' | b'>',
-        ) => answer(sample),
-        Some(_) => inline(bytes),
-        None => Verdict::Maybe,
-    }
 }
 
 /// Part two: the parser.
@@ -124,6 +113,7 @@ pub(super) fn begin(requests_in: Direction, sample: &Sample<'_>) -> Parser {
         queued_database: None,
         subscribed: false,
         requests_lost: None,
+        skipped_turn: 0,
         replies_lost: sample.mid_stream.then_some(sample.turn),
         blurred: false,
         strict: sample.mid_stream,
@@ -188,9 +178,7 @@ impl Parse for Redis {
             if due <= now {
                 link.release_held(state);
                 state.stats.drop(Drop::RedisAnswerWithoutRequest);
-                self.replies_lost = Some(self.replies.last.turn.max(self.requests.begun.turn));
-                self.replies.reset();
-                self.strict = true;
+                self.lose(self.replies.last.turn.max(self.requests.begun.turn), state);
             } else {
                 link.wake_at(due, state);
             }
@@ -289,9 +277,7 @@ impl Redis {
             self.requests_lost = None;
             self.requests.reset();
         } else if chunk.gap > 0 && !self.requests.skip(chunk.gap) {
-            self.requests.reset();
-            self.requests_lost = Some(turn);
-            self.lose(turn, state);
+            self.lose_turn(turn, state);
             return Next::Stay;
         }
         if self.blurred && turn > self.replies.last.turn {
@@ -309,6 +295,9 @@ impl Redis {
                     if self.leaving {
                         return self.leave(state);
                     }
+                    if self.requests_lost.is_some() {
+                        return Next::Stay;
+                    }
                 }
                 Err(Stop::More) => return Next::Stay,
                 Err(Stop::Hole) => {
@@ -324,9 +313,7 @@ impl Redis {
                 Err(Stop::Invalid) if !self.confirmed => return Next::NotOurs,
                 Err(Stop::Invalid) => {
                     state.stats.drop(Drop::RedisInvalid);
-                    self.requests.reset();
-                    self.requests_lost = Some(turn);
-                    self.lose(turn, state);
+                    self.lose_turn(turn, state);
                     return Next::Stay;
                 }
             }
@@ -335,10 +322,13 @@ impl Redis {
 
     /// Queues a command.
     fn ask(&mut self, asked: &Asked, link: &mut Link, call: &Call, state: &mut State, sink: &mut impl Sink) {
+        if call.turn <= self.skipped_turn {
+            state.stats.drop(Drop::RedisGap);
+            return;
+        }
         let older = self.queue.back().is_some_and(|waiting| waiting.turn < call.turn);
         if self.strict && older {
-            self.lose(call.turn, state);
-            return;
+            return self.lose_turn(call.turn, state);
         }
         if asked.silent {
             self.leaving = true;
@@ -346,8 +336,7 @@ impl Redis {
         }
         if self.queue.len() >= OUTSTANDING_MAX {
             state.stats.drop(Drop::RedisTooManyOutstanding);
-            self.lose(call.turn, state);
-            return;
+            return self.lose_turn(call.turn, state);
         }
         if !self.queue.is_empty() {
             self.pipelined = self.pipelined.saturating_add(1);
@@ -386,8 +375,15 @@ impl Redis {
             if call.turn <= lost {
                 return Next::Stay;
             }
-            let asked = self.queue.front().is_some_and(|waiting| waiting.turn < call.turn);
-            if !asked || chunk.gap > 0 || chunk.bytes().first().is_none_or(|byte| !is_type(*byte)) {
+            if self.queue.front().is_some_and(|waiting| waiting.turn >= call.turn) {
+                // It came before: an answer to something else.
+                self.replies_lost = Some(call.turn);
+                return Next::Stay;
+            }
+            if self.queue.is_empty()
+                || chunk.gap > 0
+                || chunk.bytes().first().is_none_or(|byte| !is_type(*byte))
+            {
                 self.lose(call.turn, state);
                 return Next::Stay;
             }
@@ -533,9 +529,11 @@ impl Redis {
 
     /// Part of an answer is missing. If only one command is under way, it is its answer until the next command.
     fn blur(&mut self, link: &mut Link, call: &Call, state: &mut State) {
-        let fits =
-            self.queue.front().is_some_and(|front| front.command.may_be_answered_by(self.replies.kind()));
-        if self.queue.len() == 1 && fits && !self.replies.is_between() {
+        let kind = self.replies.unfinished().kind;
+        // Of a line or an attribute, what matters may be in the part that is missing.
+        let told = matches!(kind, b'$' | b'=' | b'*' | b'%' | b'~');
+        let fits = self.queue.front().is_some_and(|front| front.command.may_be_answered_by(kind));
+        if self.queue.len() == 1 && told && fits && !self.replies.is_between() {
             self.blurred = true;
             self.replies.last = *call;
             link.wake_at(call.ktime_ns.saturating_add(state.idle_end_ns), state);
@@ -548,8 +546,10 @@ impl Redis {
     /// The answer whose end was not seen ended with its last byte.
     fn end_blurred(&mut self, state: &mut State, sink: &mut impl Sink) {
         self.blurred = false;
+        let answer = self.replies.unfinished();
         self.replies.reset();
         let Some(waiting) = self.queue.pop_front() else { return };
+        self.note_role(&waiting, &answer, false);
         if waiting.slot != NONE {
             state.open.get_mut(waiting.slot).request.end_ktime_ns = self.replies.last.ktime_ns;
             self.finish_request(waiting.slot, state, sink);
@@ -586,10 +586,18 @@ impl Redis {
         }
     }
 
+    /// As [`Self::lose`], and what else this turn asks for is not known: an answer to it could not be told.
+    fn lose_turn(&mut self, turn: u32, state: &mut State) {
+        self.requests.reset();
+        self.requests_lost = Some(turn);
+        self.lose(turn, state);
+    }
+
     /// Which answer belongs to which command is not known any more.
     fn lose(&mut self, turn: u32, state: &mut State) {
         state.stats.drop(Drop::RedisGap);
         self.abandon(Drop::RedisGap, state);
+        self.skipped_turn = self.skipped_turn.max(self.requests.begun.turn);
         self.replies.reset();
         self.replies_lost = Some(self.replies_lost.unwrap_or(0).max(turn));
         self.strict = true;
@@ -612,138 +620,4 @@ impl Redis {
         let caps = if self.pipelined > PIPELINED { PIPELINE } else { ONE_AT_A_TIME };
         link.capture(CaptureMode { mode: MODE_CAPPED, reserved: 0, caps: [caps; 2] }, sink);
     }
-}
-
-/// First byte of any value.
-fn is_type(byte: u8) -> bool {
-    b"+-:$*%~_,#(=!|>".contains(&byte)
-}
-
-/// What an array of strings begins with, as far as there is something.
-enum Begun<'a> {
-    /// So many words, the first one, and whether all of them are there and nothing behind.
-    Named(u64, &'a [u8], bool),
-    Partial,
-    No,
-}
-
-fn begun(bytes: &[u8]) -> Begun<'_> {
-    let (Some(count), rest) = header(bytes, b'*') else { return partial(bytes, b'*') };
-    let (Some(len), rest) = header(rest, b'$') else { return partial(rest, b'$') };
-    let name_fits = (1..=command::NAME_MAX as i64).contains(&len);
-    if count < 1 || !name_fits {
-        return Begun::No;
-    }
-    let len = len as usize;
-    match rest.get(..len) {
-        Some(name) if command::is_name(name) => match &rest[len..] {
-            [b'\r', b'\n', rest @ ..] => Begun::Named(count as u64, name, ends_after(rest, count as u64 - 1)),
-            [] | [b'\r'] => Begun::Partial,
-            _ => Begun::No,
-        },
-        None if rest.is_empty() || command::is_name(&rest[..rest.len().min(len)]) => Begun::Partial,
-        None if rest.len() > len => Begun::No,
-        _ => Begun::No,
-    }
-}
-
-/// A number with its first byte and line end, and what follows.
-fn header(bytes: &[u8], kind: u8) -> (Option<i64>, &[u8]) {
-    let Some(end) = bytes.iter().take(16).position(|&byte| byte == b'\n') else { return (None, bytes) };
-    match &bytes[..end] {
-        [first, digits @ .., b'\r'] if *first == kind && digits.first().is_some_and(u8::is_ascii_digit) => {
-            (number(digits), &bytes[end + 1..])
-        }
-        _ => (None, bytes),
-    }
-}
-
-/// Whether a header that is not whole may become one.
-fn partial(bytes: &[u8], kind: u8) -> Begun<'static> {
-    let fits = match bytes {
-        [] => true,
-        [first, rest @ ..] if *first == kind && rest.len() < 14 => {
-            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            rest[digits..] == b"\r"[..] && digits > 0 || rest.len() == digits
-        }
-        _ => false,
-    };
-    if fits { Begun::Partial } else { Begun::No }
-}
-
-/// Whether exactly so many strings are left, or only part of the last one is missing.
-fn ends_after(mut bytes: &[u8], count: u64) -> bool {
-    for index in 0..count {
-        let (Some(len), rest) = header(bytes, b'$') else { return false };
-        let Ok(len) = usize::try_from(len) else { return false };
-        match rest.get(len..len.saturating_add(2)) {
-            Some(b"\r\n") => bytes = &rest[len + 2..],
-            // A long value may go on in the next record.
-            None => return index + 1 == count,
-            Some(_) => return false,
-        }
-    }
-    bytes.is_empty() || bytes[0] == b'*'
-}
-
-fn array(sample: &Sample<'_>) -> Verdict {
-    match begun(sample.bytes) {
-        Begun::Named(words, name, whole) => {
-            let command = Command::find(name);
-            let fits = command.is_known() && command.fits(words);
-            // Confirmations of subscriptions look like commands, and answers may hold names of commands.
-            let plain = fits && command.known().role != Role::Subscribe;
-            match sample.mid_stream {
-                true if plain && whole => Verdict::Yes(sample.direction),
-                true => Verdict::No,
-                // Clients speak first. (Records may swap places: then a name from the table decides.)
-                false if sample.turn <= 1 || plain => Verdict::Yes(sample.direction),
-                false => Verdict::Maybe,
-            }
-        }
-        _ if sample.mid_stream => Verdict::No,
-        Begun::Partial => Verdict::Maybe,
-        // It may be an answer whose command has not been seen yet.
-        Begun::No => answer(sample),
-    }
-}
-
-/// Whether a run of bytes begins with a whole command's name: where reading goes on.
-fn begins_command(bytes: &[u8]) -> bool {
-    matches!(begun(bytes), Begun::Named(words, name, _) if !Command::find(name).is_known() || Command::find(name).fits(words))
-}
-
-/// A value that a server may send: believed only behind what may be commands.
-fn answer(sample: &Sample<'_>) -> Verdict {
-    let bytes = sample.bytes;
-    let Some(end) = memchr::memchr(b'\n', bytes) else {
-        return if bytes.len() < 512 { Verdict::Maybe } else { Verdict::No };
-    };
-    let [kind, text @ .., b'\r'] = &bytes[..end] else { return Verdict::No };
-    let fits = match kind {
-        b'+' => text == b"OK" || text == b"PONG" || text == b"QUEUED",
-        b'-' => text.split(|&byte| byte == b' ').next().is_some_and(fill::is_error_word),
-        b'(' | b',' | b'#' | b'_' => true,
-        _ => number(text).is_some_and(|number| number >= -1),
-    };
-    match fits {
-        true if sample.turn == 2 && matches!(kind, b'+' | b'-' | b'$' | b':' | b'*') => {
-            Verdict::Yes(sample.direction.reverse())
-        }
-        true => Verdict::Maybe,
-        false => Verdict::No,
-    }
-}
-
-/// A line of words, the first of which is a command: the answer will tell.
-fn inline(bytes: &[u8]) -> Verdict {
-    let line = memchr::memchr(b'\n', bytes).map_or(bytes, |end| &bytes[..end]);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let whole = line.len() < bytes.len();
-    let word = line.split(|&byte| byte == b' ').next().unwrap_or_default();
-    let ended = whole || word.len() < line.len();
-    let printable = line.iter().all(|byte| (0x20..0x7f).contains(byte));
-    let fits = printable
-        && (Command::find(word).is_known() || (!ended && word.len() < 20 && command::is_name(word)));
-    if fits { Verdict::Maybe } else { Verdict::No }
 }

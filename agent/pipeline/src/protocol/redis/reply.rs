@@ -82,9 +82,9 @@ impl Replies {
         self.awaited == 0 && self.lexer.is_between()
     }
 
-    /// The kind of the answer that is being read.
-    pub(super) fn kind(&self) -> u8 {
-        self.answer.kind
+    /// The answer that is being read, as far as it is known.
+    pub(super) fn unfinished(&self) -> Answer {
+        self.answer
     }
 
     /// Passes over lost bytes; false if they hold more than the rest of a string.
@@ -143,7 +143,8 @@ impl Replies {
                         _ => return Err(Stop::Invalid),
                     }
                 }
-                Token::Body(text) if self.awaited > 0 => {
+                Token::Body(_, false) => return Err(Stop::Hole),
+                Token::Body(text, true) if self.awaited > 0 => {
                     let first = std::mem::take(&mut self.at_first);
                     if first || (self.awaited == 1 && self.answer.kind == b'!') {
                         self.answer.set_word(text);
@@ -152,7 +153,7 @@ impl Replies {
                         self.awaited -= 1;
                     }
                 }
-                Token::Line([], _) | Token::Body(_) => return Err(Stop::Invalid),
+                Token::Line([], _) | Token::Body(..) => return Err(Stop::Invalid),
             }
             if self.awaited == 0 {
                 return Ok(self.answer);

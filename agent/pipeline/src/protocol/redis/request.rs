@@ -146,7 +146,11 @@ impl Requests {
                     }
                     self.at = At::Word;
                 }
-                (At::Word, Token::Body(word)) => {
+                // What names the operation is missing.
+                (At::Word, Token::Body(_, false)) if matters(&self.asked, self.index) => {
+                    return Err(Stop::Hole);
+                }
+                (At::Word, Token::Body(word, _)) => {
                     note(&mut self.asked, self.index, word);
                     self.index += 1;
                     self.at = At::Length;
@@ -158,6 +162,17 @@ impl Requests {
                 _ => return Err(Stop::Invalid),
             }
         }
+    }
+}
+
+/// Whether a word of a command says more than that there is one.
+fn matters(asked: &Asked, index: u64) -> bool {
+    let known = asked.command.known();
+    match index {
+        0 => true,
+        1 => known.words > 1 || known.role == Role::Select,
+        2 => known.role == Role::Client,
+        _ => false,
     }
 }
 

@@ -18,8 +18,8 @@ const BODY_MAX: i64 = 1 << 32;
 pub(super) enum Token<'a> {
     /// A line without its end, or its first bytes; and whether that is all of it.
     Line(&'a [u8], bool),
-    /// A body without its end, or as many of its first bytes as were asked for and copied.
-    Body(&'a [u8]),
+    /// A body without its end, or as many of its first bytes as were asked for; and whether these were all copied.
+    Body(&'a [u8], bool),
 }
 
 /// Why there is no token.
@@ -41,6 +41,8 @@ pub(super) struct Lexer {
     /// How much of a body is to be kept.
     keep: u8,
     in_body: bool,
+    /// Bytes of the body that were to be kept went missing.
+    cut: bool,
     /// Bytes of the line so far.
     line_len: u64,
     /// Bytes of the body to come, its line end included.
@@ -49,7 +51,7 @@ pub(super) struct Lexer {
 
 impl Default for Lexer {
     fn default() -> Self {
-        Self { kept: [0; KEPT], len: 0, keep: 0, in_body: false, line_len: 0, left: 0 }
+        Self { kept: [0; KEPT], len: 0, keep: 0, in_body: false, cut: false, line_len: 0, left: 0 }
     }
 }
 
@@ -66,8 +68,9 @@ impl Lexer {
             return false;
         }
         self.in_body = true;
+        self.cut = false;
         self.len = 0;
-        self.keep = keep.min(KEPT) as u8;
+        self.keep = (keep.min(KEPT) as i64).min(len) as u8;
         self.left = len as u64 + 2;
         true
     }
@@ -76,10 +79,15 @@ impl Lexer {
     pub(super) fn skip(&mut self, gap: u64) -> bool {
         let fits = self.in_body && gap <= self.left;
         if fits {
-            self.left -= gap;
-            self.keep = self.len;
+            self.pass_unseen(gap);
         }
         fits
+    }
+
+    fn pass_unseen(&mut self, count: u64) {
+        self.left -= count;
+        self.cut |= self.len < self.keep && count > 0;
+        self.keep = self.len;
     }
 
     /// The next token; it leaves the chunk.
@@ -139,14 +147,13 @@ impl Lexer {
                 }
                 Front::Hole(hole) => {
                     let count = self.left.min(hole);
-                    self.keep = self.len;
-                    self.left -= count;
+                    self.pass_unseen(count);
                     chunk.advance(count);
                 }
             }
         }
         self.in_body = false;
-        Ok(Token::Body(&self.kept[..usize::from(self.len)]))
+        Ok(Token::Body(&self.kept[..usize::from(self.len)], !self.cut))
     }
 
     #[inline]
