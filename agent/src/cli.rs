@@ -72,6 +72,13 @@ pub enum Command {
     /// Say what this kernel and these rights allow, and how to get what is missing
     #[command(max_term_width = 110)]
     Check,
+    /// List the protocols that are understood, to which depth and with which limits
+    #[command(max_term_width = 110)]
+    Protocols {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show, check and describe the settings
     #[command(max_term_width = 110)]
     Config {

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod notify;
 pub mod output;
 pub mod probe;
+pub mod protocols;
 pub mod receive;
 pub mod reload;
 pub mod rights;
@@ -119,6 +120,7 @@ pub fn run(config: Config, mut reloader: Reloader, started: Instant) -> anyhow::
 
     let pipeline_config = agent_pipeline::Config {
         routes: config.routes,
+        redis_batches: config.redis_batches,
         seed: random_seed()?,
         max_connections: config.limits.max_connections as usize * 2,
         ..agent_pipeline::Config::default()

@@ -17,7 +17,7 @@ use skep::settings::rows::views::KEEP;
 use skep::settings::value::{Settings, Value};
 use skep::settings::{docs, print, schema};
 use skep::top::Which;
-use skep::{check, logging};
+use skep::{check, logging, protocols};
 
 const BAD_USAGE: u8 = 2;
 
@@ -31,6 +31,10 @@ fn main() -> ExitCode {
             let report = check::check();
             print(report.text.as_bytes());
             if report.can_run { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Command::Protocols { json } => {
+            print(if json { protocols::json() } else { protocols::text() }.as_bytes());
+            ExitCode::SUCCESS
         }
         Command::Config { command } => config(command),
         Command::Completions { shell } => {

@@ -15,7 +15,7 @@ use agent_pipeline::route::{Pattern, RouteConfig};
 use crate::export::otlp::settings::OtlpConfig;
 use crate::metrics::config::MeterConfig;
 use crate::settings::problem::Problems;
-use crate::settings::rows::{limits, output, routes, run, views};
+use crate::settings::rows::{limits, output, protocols, routes, run, views};
 use crate::settings::value::Settings;
 use crate::ui::{PageAddress, UiConfig};
 pub use gate::{GateConfig, check_condition};
@@ -40,6 +40,8 @@ pub struct Config {
     pub otlp: OtlpConfig,
     /// How paths become routes.
     pub routes: RouteConfig,
+    /// Whether Redis commands that are sent together make one span.
+    pub redis_batches: bool,
     /// What is measured, and who reads it.
     pub metrics: MeterConfig,
     /// How long the run lasts, where that was said.
@@ -141,6 +143,7 @@ impl Config {
                 learn: settings.need(&routes::LEARN),
                 sets: Vec::new(),
             },
+            redis_batches: settings.need(&protocols::REDIS_BATCHES),
             metrics: MeterConfig::new(settings, &mut problems),
             duration: settings.get(&run::DURATION),
             stats: settings.need(&output::STATS),

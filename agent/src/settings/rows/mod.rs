@@ -4,6 +4,7 @@ pub mod limits;
 pub mod metrics;
 pub mod otlp;
 pub mod output;
+pub mod protocols;
 pub mod routes;
 pub mod run;
 pub mod sampling;
@@ -36,6 +37,11 @@ pub static SECTIONS: &[Section] = &[
         heading: "Routes",
         about: "How paths become routes is told in [routes.md](routes.md).",
         rows: routes::ROWS,
+    },
+    Section {
+        heading: "Protocols",
+        about: "What is understood is told in [protocols.md](protocols.md).",
+        rows: protocols::ROWS,
     },
     Section {
         heading: "OTLP",
