@@ -88,7 +88,6 @@ const BY_EXECUTABLE_NAME: &[(&str, Language)] = &[
 /// Mapped files whose presence means that a thread may leave a request half way: event loops, fibres, foreign
 /// schedulers. Beginnings of file names.
 const SWITCHES_TASKS: &[&str] = &[
-    "_asyncio",
     "uvloop",
     "loop.cpython",
     "gevent",
@@ -164,8 +163,6 @@ pub(super) fn language(exe: &[u8], traces: ElfTraces, mapped: &[Vec<u8>]) -> Opt
 /// Whether a thread of this process works on one request until it is done. `mapped` is `None` where it could not
 /// be read. The kernel side's count of waits guards the rest (event loops of C programs, for instance).
 pub(super) fn thread_context(
-    tgid: u32,
-    exe: &[u8],
     language: Option<Language>,
     traces: ElfTraces,
     mapped: Option<&[Vec<u8>]>,
@@ -179,32 +176,13 @@ pub(super) fn thread_context(
         return ThreadContext::Never;
     }
     match language {
-        Some(Language::Java | Language::Ruby | Language::Php | Language::Cpp) | None => {
+        // asyncio is mapped by many who do not use it (redis-py); a thread that runs it waits for several descriptors
+        // between any two tasks, which is counted.
+        Some(Language::Java | Language::Python | Language::Ruby | Language::Php | Language::Cpp) | None => {
             ThreadContext::Threads
         }
-        Some(Language::Python) if asyncio_would_be_mapped(tgid, exe, mapped) => ThreadContext::Threads,
         _ => ThreadContext::Never,
     }
-}
-
-/// Some builds of Python carry `_asyncio` inside: then its absence from the maps means nothing. It is a file of
-/// its own where the folder of compiled modules holds it.
-fn asyncio_would_be_mapped(tgid: u32, exe: &[u8], mapped: &[Vec<u8>]) -> bool {
-    const FOLDER: &[u8] = b"/lib-dynload/";
-    let from_maps = mapped.iter().find_map(|path| {
-        let at = memchr::memmem::find(path, FOLDER)?;
-        Some(path[..at + FOLDER.len()].to_vec())
-    });
-    let beside_exe = || {
-        // /usr/bin/python3.11 → /usr/lib/python3.11/lib-dynload/
-        let at = memchr::memmem::rfind(exe, b"/bin/python")?;
-        Some([&exe[..at], b"/lib/", &exe[at + b"/bin/".len()..], FOLDER].concat())
-    };
-    let Some(folder) = from_maps.or_else(beside_exe) else { return false };
-    let Ok(entries) = std::fs::read_dir(procfs::path_inside(tgid, &folder)) else { return false };
-    entries.take(1000).filter_map(Result::ok).any(|entry| {
-        entry.file_name().to_str().is_some_and(|name| name.starts_with("_asyncio.") && name.ends_with(".so"))
-    })
 }
 
 /// Beginnings of the names of threads that serve many requests at a time, or run virtual threads.
@@ -262,8 +240,7 @@ mod tests {
         let mapped: Vec<_> = mapped.iter().map(|path| path.as_bytes().to_vec()).collect();
         let found = language(exe.as_bytes(), traces, &mapped);
         assert_eq!(found, expected, "{exe}");
-        // Process 0 has no files: Python is never sure here.
-        assert_eq!(thread_context(0, exe.as_bytes(), found, traces, Some(&mapped)), policy, "{exe}");
+        assert_eq!(thread_context(found, traces, Some(&mapped)), policy, "{exe}");
     }
 
     #[test]
@@ -279,14 +256,15 @@ mod tests {
         check("/usr/sbin/nginx", C_FILE, &["/lib/libc.so.6"], None, Threads);
         check("/srv/api", C_FILE, &["/lib/libstdc++.so.6.0.30"], Some(Language::Cpp), Threads);
         check("/srv/packed", ElfTraces::default(), &[], None, Never);
-        check("/usr/bin/python3.11", C_FILE, &[], Some(Language::Python), Never);
+        check("/usr/bin/python3.11", C_FILE, &["/lib/_asyncio.so"], Some(Language::Python), Threads);
+        check("/usr/bin/python3.11", C_FILE, &["/lib/uvloop.so"], Some(Language::Python), Never);
         check("/usr/bin/dotnet", C_FILE, &["/x/libcoreclr.so"], Some(Language::Dotnet), Never);
         check("/usr/lib/erlang/bin/beam.smp", C_FILE, &[], Some(Language::Erlang), Never);
     }
 
     #[test]
     fn unreadable_maps_mean_never() {
-        assert_eq!(thread_context(0, b"/x", None, C_FILE, None), ThreadContext::Never);
+        assert_eq!(thread_context(None, C_FILE, None), ThreadContext::Never);
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl Processes {
 fn look_closer(tgid: u32, exe: &[u8], traces: ElfTraces) -> ThreadContext {
     let mapped = language::mapped_files(tgid);
     let language = language::language(exe, traces, mapped.as_deref().unwrap_or_default());
-    language::thread_context(tgid, exe, language, traces, mapped.as_deref())
+    language::thread_context(language, traces, mapped.as_deref())
 }
 
 #[cfg(test)]
