@@ -27,7 +27,7 @@ pub(crate) struct Program {
 }
 
 /// What the ground-truth tests and the demo attach to and drive; whichever cannot be had is left out there.
-pub(crate) const RUNTIMES: [Program; 12] = [
+pub(crate) const RUNTIMES: [Program; 15] = [
     Program { command: "curl", probe: &[], packages: &["curl"], what: "client" },
     Program {
         command: "python3",
@@ -40,6 +40,14 @@ pub(crate) const RUNTIMES: [Program; 12] = [
     Program { command: "go", probe: &[], packages: &["golang-go"], what: "Go server" },
     Program { command: "javac", probe: &[], packages: &["default-jdk-headless"], what: "Java server" },
     Program { command: "nginx", probe: &[], packages: &["nginx-light"], what: "nginx" },
+    Program {
+        command: "redis-server",
+        probe: &[],
+        packages: &["redis-server", "redis-tools"],
+        what: "Redis and its own clients",
+    },
+    Program { command: "dnsmasq", probe: &[], packages: &["dnsmasq-base"], what: "name server" },
+    Program { command: "dig", probe: &[], packages: &["bind9-dnsutils"], what: "DNS client" },
     Program { command: "openssl", probe: &[], packages: &["openssl"], what: "certificates" },
     Program { command: "npm", probe: &[], packages: &["npm"], what: "Node clients" },
     Program {
@@ -79,8 +87,9 @@ const BPF_LINKER_VERSION: &str = "0.13.0";
 const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 
 /// Programs whose packages start a service as soon as they are installed.
-const SERVICES: [(&str, &str); 5] = [
+const SERVICES: [(&str, &str); 6] = [
     ("nginx", "nginx"),
+    ("redis-server", "redis-server"),
     ("psql", "postgresql"),
     ("pgbouncer", "pgbouncer"),
     ("mariadbd", "mariadb"),

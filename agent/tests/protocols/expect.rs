@@ -87,6 +87,18 @@ impl Expect {
         self
     }
 
+    /// An attribute that must not be there after all.
+    pub fn without(mut self, attribute: &'static str) -> Self {
+        self.attributes.retain(|(name, _)| *name != attribute);
+        self
+    }
+
+    /// The same span with another name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.to_owned();
+        self
+    }
+
     /// It failed; `error.type` says how.
     pub fn failed(mut self, error_type: &str) -> Self {
         self.error = true;

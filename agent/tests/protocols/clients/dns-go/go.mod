@@ -1,0 +1,3 @@
+module skep/dns-go
+
+go 1.24
