@@ -4,7 +4,7 @@
 //! Build products lie where the ground-truth tests (agent/tests/ground_truth) put theirs, so each is built once.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,9 @@ use crate::setup;
 
 /// How long a server may take to listen and to end.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The key that a Redis server has.
+pub(crate) const REDIS_KEY: &str = "session:00004711";
 
 /// Set by the first Ctrl-C; whoever waits looks at it.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -54,6 +57,9 @@ pub(crate) fn start(root: &Path, name: &'static str, upstream: Option<SocketAddr
             &scratch.join("nginx-xtask"),
             upstream.context("nginx needs an upstream")?,
         );
+    }
+    if name == "redis" {
+        return start_redis(&scratch);
     }
     let mut command = command(name, &source, &scratch)?;
     let mut child = command
@@ -198,14 +204,37 @@ fn start_nginx(source: &Path, folder: &Path, upstream: SocketAddr) -> Result<Tar
         command.args(["-g", "user root;"]);
     }
     let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().context("start nginx")?;
-    let mut target = Target { name: "nginx", addr, child };
+    wait_for(Target { name: "nginx", addr, child })
+}
+
+/// A Redis server with one value of 32 bytes.
+fn start_redis(scratch: &Path) -> Result<Target> {
+    let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let mut command = tool("redis-server")?;
+    command.args(["--port", &addr.port().to_string(), "--save", "", "--appendonly", "no"]);
+    command.current_dir(scratch).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let target =
+        wait_for(Target { name: "redis", addr, child: command.spawn().context("start redis-server")? })?;
+    let mut stream = TcpStream::connect(addr)?;
+    let (key, value) = (REDIS_KEY, "0123456789abcdef".repeat(2));
+    write!(stream, "*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${}\r\n{value}\r\n", key.len(), value.len())?;
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer)?;
+    if &answer != b"+OK\r\n" {
+        bail!("redis-server said {:?}", String::from_utf8_lossy(&answer));
+    }
+    Ok(target)
+}
+
+/// Waits until a server listens.
+fn wait_for(mut target: Target) -> Result<Target> {
     let deadline = Instant::now() + PATIENCE;
-    while TcpStream::connect(addr).is_err() {
+    while TcpStream::connect(target.addr).is_err() {
         if let Some(status) = target.child.try_wait()? {
-            bail!("nginx ended at once: {status}");
+            bail!("{} ended at once: {status}", target.name);
         }
         if Instant::now() > deadline {
-            bail!("nginx does not listen on {addr}");
+            bail!("{} does not listen on {}", target.name, target.addr);
         }
         thread::sleep(Duration::from_millis(5));
     }

@@ -2,7 +2,7 @@
 //!
 //! The sink looks at the name and at every attribute, as an exporter would, and keeps nothing. Records are made
 //! beforehand in batches of the size of a ring buffer, untimed; each batch goes on where the last one ended.
-//! `cargo bench -p agent-pipeline`
+//! `cargo bench -p agent-pipeline -- [http|redis|dns]`
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 mod harness;

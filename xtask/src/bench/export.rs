@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use super::agent::Agent;
-use super::load::{self, Load};
+use super::load::{self, Load, Protocol};
 use super::process;
 use crate::check::cargo;
 use crate::targets::{self, Target};
@@ -85,7 +85,13 @@ pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
         "| to | compression | spans/s | delivered | requests | bytes/span | CPU/span, drain thread | CPU/span, skep-io |"
     );
     println!("|---|---|--:|--:|--:|--:|--:|--:|");
-    let load = |rate| Load { path: "/".to_owned(), connections: CONNECTIONS, duration: window, rate };
+    let load = |rate| Load {
+        protocol: Protocol::Http,
+        path: "/".to_owned(),
+        connections: CONNECTIONS,
+        duration: window,
+        rate,
+    };
     load::drive(server.addr, &load(Some(RATE)))?;
     print_row("nowhere", "–", &sample(root, &server, &load(Some(RATE)), &[])?);
     for (protocol, compression) in WAYS {

@@ -1,8 +1,8 @@
-//! An HTTP/1.1 load generator: keep-alive connections, one thread, closed loop or at a fixed rate.
+//! A load generator for HTTP/1.1 and Redis: keep-alive connections, one thread, closed loop or at a fixed rate.
 //!
 //! In: an address, a path, how many connections, for how long, at which rate. Out: requests answered and their latency.
 //! At a fixed rate latency counts from the moment a request was due, so a server that falls behind cannot hide it.
-//! Not a general client: answers must carry Content-Length.
+//! Not a general client: HTTP answers must carry Content-Length, Redis' must be strings.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,8 +20,19 @@ const TIMER: u64 = u64::MAX;
 /// How long answers may still come after the last request was sent.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// What is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1, a Go and a Rust server
+    Http,
+    /// Redis, one command at a time on each connection
+    Redis,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
+    pub(crate) protocol: Protocol,
+    /// Path of an HTTP request, key of a GET.
     pub(crate) path: String,
     pub(crate) connections: usize,
     pub(crate) duration: Duration,
@@ -68,6 +79,7 @@ struct Generator {
     connections: Vec<Connection>,
     idle: Vec<usize>,
     request: Vec<u8>,
+    protocol: Protocol,
     latencies_ns: Vec<u32>,
     began: Instant,
     last_answer: Instant,
@@ -87,7 +99,12 @@ impl Generator {
             epoll::add(&epoll, &stream, EventData::new_u64(index as u64), EventFlags::IN)?;
             connections.push(Connection { stream, answer: Vec::with_capacity(4096), due: None });
         }
-        let request = format!("GET {} HTTP/1.1\r\nHost: {addr}\r\nUser-Agent: skep-bench\r\n\r\n", load.path);
+        let request = match load.protocol {
+            Protocol::Http => {
+                format!("GET {} HTTP/1.1\r\nHost: {addr}\r\nUser-Agent: skep-bench\r\n\r\n", load.path)
+            }
+            Protocol::Redis => format!("*2\r\n$3\r\nGET\r\n${}\r\n{}\r\n", load.path.len(), load.path),
+        };
         let now = Instant::now();
         Ok(Self {
             epoll,
@@ -95,6 +112,7 @@ impl Generator {
             idle: (0..load.connections).collect(),
             connections,
             request: request.into_bytes(),
+            protocol: load.protocol,
             latencies_ns: Vec::with_capacity(1 << 20),
             began: now,
             last_answer: now,
@@ -166,7 +184,11 @@ impl Generator {
             }
             Err(error) => return Err(error).context("read an answer"),
         }
-        if answer_size(&connection.answer)?.is_some_and(|size| connection.answer.len() >= size) {
+        let size = match self.protocol {
+            Protocol::Http => answer_size(&connection.answer)?,
+            Protocol::Redis => string_size(&connection.answer)?,
+        };
+        if size.is_some_and(|size| connection.answer.len() >= size) {
             connection.answer.clear();
             let now = Instant::now();
             let due = connection.due.take().context("an answer without a request")?;
@@ -211,6 +233,15 @@ fn answer_size(answer: &[u8]) -> Result<Option<usize>> {
     bail!("the server's answer has no Content-Length")
 }
 
+/// The size of a string of Redis and of its length, once that is there.
+fn string_size(answer: &[u8]) -> Result<Option<usize>> {
+    let Some(end) = answer.iter().position(|&byte| byte == b'\n') else { return Ok(None) };
+    match &answer[..end] {
+        [b'$', len @ .., b'\r'] => Ok(Some(end + 1 + std::str::from_utf8(len)?.parse::<usize>()? + 2)),
+        other => bail!("the server answered {:?}", String::from_utf8_lossy(other)),
+    }
+}
+
 fn quantile(latencies_ns: &mut [u32], q: f64) -> f64 {
     let rank = ((latencies_ns.len() - 1) as f64 * q) as usize;
     f64::from(*latencies_ns.select_nth_unstable(rank).1)
@@ -225,6 +256,13 @@ mod tests {
         assert_eq!(answer_size(b"HTTP/1.1 200 OK\r\nContent-Le").unwrap(), None);
         assert_eq!(answer_size(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhe").unwrap(), Some(44));
         assert!(answer_size(b"HTTP/1.1 500 No\r\ncontent-length: 6\r\n\r\nhe").is_err());
+    }
+
+    #[test]
+    fn a_string_is_as_long_as_it_says() {
+        assert_eq!(string_size(b"$1").unwrap(), None);
+        assert_eq!(string_size(b"$12\r\nabc").unwrap(), Some(19));
+        assert!(string_size(b"-ERR no\r\n").is_err() && string_size(b"$-1\r\n").is_err());
     }
 
     #[test]

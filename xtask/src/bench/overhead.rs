@@ -13,14 +13,27 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::agent::Agent;
-use super::load::{self, Answered, Load};
+use super::load::{self, Answered, Load, Protocol};
 use super::process;
 use crate::check::cargo;
 use crate::setup;
 use crate::targets::{self, Target};
 
-const SERVERS: [(&str, &str); 2] = [("go", "Go net/http"), ("rust", "axum")];
-const PATHS: [(&str, &str); 2] = [("/", "hello"), ("/work?us=100", "100 µs of work")];
+/// Target and its name in the table, by protocol.
+fn servers(protocol: Protocol) -> &'static [(&'static str, &'static str)] {
+    match protocol {
+        Protocol::Http => &[("go", "Go net/http"), ("rust", "axum")],
+        Protocol::Redis => &[("redis", "redis-server")],
+    }
+}
+
+/// Path or key of a request, and what it stands for, by protocol.
+fn paths(protocol: Protocol) -> &'static [(&'static str, &'static str)] {
+    match protocol {
+        Protocol::Http => &[("/", "hello"), ("/work?us=100", "100 µs of work")],
+        Protocol::Redis => &[(targets::REDIS_KEY, "GET, one at a time")],
+    }
+}
 
 /// Enough to saturate two cores, far from a server's limits.
 const CONNECTIONS: usize = 32;
@@ -34,6 +47,13 @@ const BYSTANDER_CALLS: u32 = 1_000_000;
 struct Plan {
     window: Duration,
     pairs: usize,
+}
+
+impl Plan {
+    fn load(&self, protocol: Protocol, path: &str) -> Load {
+        let (path, connections) = (path.to_owned(), CONNECTIONS);
+        Load { protocol, path, connections, duration: self.window, rate: None }
+    }
 }
 
 /// One window: a load on a server, without or with an agent.
@@ -52,7 +72,7 @@ struct AgentFigures {
     map_bytes: u64,
 }
 
-pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
+pub(crate) fn run(root: &Path, quick: bool, protocol: Protocol) -> Result<()> {
     if !setup::is_root() {
         bail!("attaching needs root: sudo env \"PATH=$PATH\" cargo xtask bench overhead");
     }
@@ -81,7 +101,7 @@ pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
     println!("|---|---|---|--:|--:|--:|--:|--:|--:|--:|");
     let mut figures = AgentFigures::default();
     let mut server = None;
-    for (name, label) in SERVERS {
+    for &(name, label) in servers(protocol) {
         let target = match targets::start(root, name, None) {
             Ok(target) => target,
             Err(error) => {
@@ -89,14 +109,16 @@ pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
                 continue;
             }
         };
-        for (path, handler) in PATHS {
-            compare(root, &plan, &target, &format!("{label} | {handler}"), path, &mut figures)?;
+        for (path, handler) in paths(protocol) {
+            let load = plan.load(protocol, path);
+            compare(root, &plan, &target, &format!("{label} | {handler}"), load, &mut figures)?;
         }
         server = Some(target);
     }
     let server = server.context("no server could be started: `cargo xtask setup` says what is missing")?;
     println!("\n| what | figure |\n|---|--:|");
-    agent_rows(root, &plan, &server, &figures)?;
+    let (path, _) = paths(protocol)[0];
+    agent_rows(root, &plan, &server, &plan.load(protocol, path), &figures)?;
     bystander(root, &plan, &server)
 }
 
@@ -106,11 +128,9 @@ fn compare(
     plan: &Plan,
     target: &Target,
     label: &str,
-    path: &str,
+    mut load: Load,
     figures: &mut AgentFigures,
 ) -> Result<()> {
-    let mut load =
-        Load { path: path.to_owned(), connections: CONNECTIONS, duration: plan.window, rate: None };
     // The first second of a server is not like the others.
     load::drive(target.addr, &load)?;
     let saturated = alternate(root, plan, target, &load, figures)?;
@@ -191,7 +211,7 @@ fn ratio(samples: &[(Sample, Option<Sample>)], value: fn(&Sample) -> f64) -> Str
     format!("**{:.3}** ({low:.3}–{high:.3})", median(ratios))
 }
 
-fn agent_rows(root: &Path, plan: &Plan, server: &Target, figures: &AgentFigures) -> Result<()> {
+fn agent_rows(root: &Path, plan: &Plan, server: &Target, load: &Load, figures: &AgentFigures) -> Result<()> {
     println!(
         "| exec to ready, median of {} | {:.0} ms |",
         figures.ready_ms.len(),
@@ -199,13 +219,13 @@ fn agent_rows(root: &Path, plan: &Plan, server: &Target, figures: &AgentFigures)
     );
     let mut first = Vec::new();
     for _ in 0..plan.pairs {
-        first.push(first_span_ms(root, server)?);
+        first.push(first_span_ms(root, server, load)?);
     }
     println!("| exec to first span on a busy server, median of {} | {:.0} ms |", first.len(), median(first));
     println!("| resident after a load, most | {:.1} MB |", figures.steady_bytes as f64 / 1e6);
     println!("| resident at the peak, most | {:.1} MB |", figures.peak_bytes as f64 / 1e6);
     println!("| memory of all BPF maps | {:.2} MB |", figures.map_bytes as f64 / 1e6);
-    let (sent, spans, drops) = losses(root, plan, server)?;
+    let (sent, spans, drops) = losses(root, plan, server, load)?;
     println!("| requests at saturation, spans printed as JSON | {sent} |");
     println!(
         "| of these without a span (negative: too many) | {} |",
@@ -215,9 +235,8 @@ fn agent_rows(root: &Path, plan: &Plan, server: &Target, figures: &AgentFigures)
     Ok(())
 }
 
-fn first_span_ms(root: &Path, server: &Target) -> Result<f64> {
-    let load =
-        Load { path: "/".to_owned(), connections: 1, duration: Duration::from_secs(2), rate: Some(1000.0) };
+fn first_span_ms(root: &Path, server: &Target, load: &Load) -> Result<f64> {
+    let load = Load { connections: 1, duration: Duration::from_secs(2), rate: Some(1000.0), ..load.clone() };
     let addr = server.addr;
     let busy = thread::spawn(move || load::drive(addr, &load));
     let mut agent = Agent::attach(root, server.pid(), "json")?;
@@ -230,7 +249,7 @@ fn first_span_ms(root: &Path, server: &Target) -> Result<f64> {
 }
 
 /// Every span goes through a pipe as JSON: a request counts as lost if its line does not come out.
-fn losses(root: &Path, plan: &Plan, server: &Target) -> Result<(u64, u64, String)> {
+fn losses(root: &Path, plan: &Plan, server: &Target, load: &Load) -> Result<(u64, u64, String)> {
     let mut agent = Agent::attach(root, server.pid(), "json")?;
     let mut stdout = agent.spans()?;
     let lines = thread::spawn(move || {
@@ -241,7 +260,7 @@ fn losses(root: &Path, plan: &Plan, server: &Target) -> Result<(u64, u64, String
         }
         lines
     });
-    let load = Load { path: "/".to_owned(), connections: CONNECTIONS, duration: plan.window * 2, rate: None };
+    let load = Load { duration: plan.window * 2, ..load.clone() };
     let sent = load::drive(server.addr, &load)?.requests;
     let said = agent.stop()?;
     let drops =

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use agent_common::conn::{ConnTuple, SockAddr};
 use agent_common::event::{
-    ConnOpened, DataRecord, EventHeader, EventKind, FLAG_ACCEPTED, FLAG_CONNECTED, FLAG_EGRESS,
-    FLAG_FROM_START,
+    ConnOpened, DataRecord, DatagramRecord, EventHeader, EventKind, FLAG_ACCEPTED, FLAG_CONNECTED,
+    FLAG_DATAGRAM, FLAG_EGRESS, FLAG_FROM_START,
 };
 use agent_pipeline::{Config, Pipeline, Sink, ThreadContext};
 use zerocopy::IntoBytes;
@@ -24,6 +24,12 @@ const GET: &[u8] = b"GET /users/4711/orders?page=2 HTTP/1.1\r\nHost: shop.exampl
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\nContent-Length: 13\r\n\r\nHello, world!";
 const POST: &[u8] = b"POST /api/v1/carts HTTP/1.1\r\nHost: shop.example.com:8080\r\nUser-Agent: python-requests/2.32.3\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\nContent-Type: application/json\r\nContent-Length: 63\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n{\"item\": \"0PUK6V6EV0\", \"quantity\": 3, \"currency\": \"EUR\", \"x\":1}";
 const CREATED: &[u8] = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nServer: uvicorn\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\n\r\n20\r\n{\"id\": 4711, \"state\": \"created\"}\r\n0\r\n\r\n";
+
+const REDIS_GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$16\r\nsession:00004711\r\n";
+const REDIS_VALUE: &[u8] = b"$32\r\n0123456789abcdef0123456789abcdef\r\n";
+const DNS_QUERY: &[u8] =
+    b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04shop\x07example\x03com\x00\x00\x01\x00\x01";
+const DNS_ANSWER: &[u8] = b"\x12\x34\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00\x04shop\x07example\x03com\x00\x00\x01\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x0a\x01\x02\x03";
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -60,11 +66,19 @@ enum Seen {
 }
 
 struct Load {
+    protocol: &'static str,
     name: &'static str,
     request: &'static [u8],
     response: &'static [u8],
+    /// Requests in a call.
+    together: usize,
     seen: Seen,
 }
+
+const HTTP: Load =
+    Load { protocol: "http", name: "", request: GET, response: OK, together: 1, seen: Seen::Server };
+const REDIS: Load = Load { protocol: "redis", request: REDIS_GET, response: REDIS_VALUE, ..HTTP };
+const DNS: Load = Load { protocol: "dns", request: DNS_QUERY, response: DNS_ANSWER, ..HTTP };
 
 /// What takes the spans and is measured with the pipeline.
 pub(crate) trait Taker: Sink {
@@ -92,6 +106,22 @@ impl End {
             ktime_ns,
             conn_id: self.conn_id,
         }
+    }
+
+    /// A connected datagram socket.
+    fn opened_datagram(&self) -> Vec<u8> {
+        let tuple =
+            ConnTuple { local: address(40_000), peer: address(53), netns: 1, sock_type: 2, protocol: 17 };
+        let header = self.header(EventKind::CONN_OPENED, FLAG_DATAGRAM, 1);
+        ConnOpened { header, tuple, sock: self.conn_id, ..ConnOpened::default() }.as_bytes().to_vec()
+    }
+
+    fn datagram(&self, request: bool, bytes: &[u8], ktime_ns: u64, out: &mut Records) {
+        let flags = if request == self.client { FLAG_EGRESS } else { 0 };
+        let len = bytes.len() as u32;
+        let header = self.header(EventKind::DATAGRAM, flags, ktime_ns);
+        let record = DatagramRecord { header, len, head_len: len, tid: 7, ..DatagramRecord::default() };
+        out.push(&[record.as_bytes(), bytes]);
     }
 
     fn opened(&self) -> Vec<u8> {
@@ -157,24 +187,27 @@ impl Records {
     }
 }
 
-/// Runs all loads with a fresh taker each and prints the table.
+/// Runs the loads of the protocols that the arguments name, else all, with a fresh taker each; prints the table.
 pub(crate) fn run_all<T: Taker>(mut taker: impl FnMut() -> T) {
     let loads = [
-        Load { name: "server, keep-alive GET", request: GET, response: OK, seen: Seen::Server },
-        Load {
-            name: "server, POST of JSON, chunked answer",
-            request: POST,
-            response: CREATED,
-            seen: Seen::Server,
-        },
-        Load { name: "client and server, keep-alive GET", request: GET, response: OK, seen: Seen::Both },
+        Load { name: "server, keep-alive GET", ..HTTP },
+        Load { name: "server, POST of JSON, chunked answer", request: POST, response: CREATED, ..HTTP },
+        Load { name: "client and server, keep-alive GET", seen: Seen::Both, ..HTTP },
+        Load { name: "Redis server, GET", ..REDIS },
+        Load { name: "Redis server, pipelines of 16", together: 16, ..REDIS },
+        Load { name: "Redis, client and server, GET", seen: Seen::Both, ..REDIS },
+        Load { name: "DNS client, UDP", ..DNS },
     ];
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     println!(
         "{:<38} {:>12} {:>10} {:>10} {:>10} {:>13}",
         "load", "requests/s", "ns/request", "fast tenth", "ns/span", "alloc/request"
     );
     for load in &loads {
-        run(load, &mut taker());
+        if wanted.is_empty() || wanted.iter().any(|protocol| protocol == load.protocol) {
+            run(load, &mut taker());
+        }
     }
 }
 
@@ -188,7 +221,13 @@ fn run<T: Taker>(load: &Load, sink: &mut T) {
             (end, End { conn_id: 2 * index + 3, client: true, ..end })
         })
         .collect();
+    let datagrams = load.protocol == "dns";
+    let (request, response) = (load.request.repeat(load.together), load.response.repeat(load.together));
     for (server, client) in &ends {
+        if datagrams {
+            pipeline.on_record(&client.opened_datagram(), sink);
+            continue;
+        }
         if load.seen == Seen::Both {
             pipeline.on_record(&client.opened(), sink);
         }
@@ -201,17 +240,21 @@ fn run<T: Taker>(load: &Load, sink: &mut T) {
     let mut warm = false;
     while spent < MEASURED {
         records.clear();
-        for index in 0..BATCH {
+        for index in 0..BATCH / load.together {
             let (server, client) = &mut ends[index % CONNECTIONS];
-            now += 1000;
-            if load.seen == Seen::Both {
-                client.data(true, load.request, now, &mut records);
+            now += 2000;
+            if datagrams {
+                client.datagram(true, &request, now - 1000, &mut records);
+                client.datagram(false, &response, now, &mut records);
+                continue;
             }
-            server.data(true, load.request, now, &mut records);
-            now += 1000;
-            server.data(false, load.response, now, &mut records);
             if load.seen == Seen::Both {
-                client.data(false, load.response, now, &mut records);
+                client.data(true, &request, now - 1000, &mut records);
+            }
+            server.data(true, &request, now - 1000, &mut records);
+            server.data(false, &response, now, &mut records);
+            if load.seen == Seen::Both {
+                client.data(false, &response, now, &mut records);
             }
         }
         let (before, start) = (ALLOCATIONS.load(Ordering::Relaxed), cpu_time());
