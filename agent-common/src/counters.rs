@@ -49,6 +49,16 @@ counters! {
     SockReused = "sock_reused",
     /// Messages of a recvmmsg or sendmmsg beyond those that one call reads.
     MessagesSkipped = "messages_skipped",
+    /// Calls not captured because every place for a record of their CPU was taken by preempted threads.
+    SlotsTaken = "slots_taken",
+    /// Calls not captured because the table of calls under way was full (kprobe back end).
+    CallTableFull = "call_table_full",
+    /// Calls whose return was not seen (kprobe back end: more threads in one function than the kernel keeps track of).
+    ReturnsMissed = "returns_missed",
+    /// Bytes of calls whose memory is no process' buffer (sendfile, splice, registered buffers): counted, not copied.
+    NotUserMemory = "not_user_memory",
+    /// Connections whose encryption the kernel took over (kernel TLS).
+    KernelTls = "kernel_tls",
 }
 
 /// Number of counters.

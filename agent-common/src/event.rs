@@ -232,6 +232,8 @@ pub struct ProcessUnseen {
 pub const UNSEEN_COMPAT: u32 = 1;
 /// The process uses io_uring.
 pub const UNSEEN_IO_URING: u32 = 2;
+/// The process hands the encryption of a connection to the kernel (kernel TLS).
+pub const UNSEEN_KERNEL_TLS: u32 = 3;
 
 /// The bytes went from the process to the network; without it, from the network to the process.
 pub const FLAG_EGRESS: u16 = 1;

@@ -96,6 +96,30 @@ pub struct KernelOffsets {
     /// 1: the task's structures may be read by plain loads (`bpf_get_current_task_btf`, `bpf_task_pt_regs`);
     /// 0: by `bpf_probe_read_kernel`.
     pub plain_loads: u32,
+    /// 1: a program may be preempted by a thread that runs another one on the same CPU.
+    pub preemptible: u32,
+    /// `msghdr.msg_name`
+    pub msg_name: u32,
+    /// `msghdr.msg_iter`
+    pub msg_iter: u32,
+    /// `iov_iter.iter_type` (`type` before Linux 5.14), in its first eight bytes.
+    pub iter_type: u32,
+    /// Bits of the first eight bytes, shifted right by `iter_type` bytes, that hold the kind.
+    pub iter_kind_mask: u32,
+    /// Value of `ITER_IOVEC`.
+    pub iter_iovec: u32,
+    /// Value of `ITER_UBUF` (Linux 6.0), or a value that no iterator has.
+    pub iter_ubuf: u32,
+    /// `iov_iter.iov_offset`
+    pub iter_offset: u32,
+    /// `iov_iter.__iov` (`iov` before Linux 6.4); a union with `ubuf`.
+    pub iter_iov: u32,
+    /// Index of `flags` among the arguments of `tcp_recvmsg` and its like (4 before Linux 5.19, then 3).
+    pub recvmsg_flags: u32,
+    /// Number of their arguments: the index of the result behind them.
+    pub recvmsg_args: u32,
+    /// Number of arguments of `inet_accept` and its like.
+    pub accept_args: u32,
 }
 
 /// What a system call means to the kernel programs; user space fills a table of [`SYSCALL_TABLE_LEN`] of them,

@@ -14,9 +14,10 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 
 use crate::{
     emit::{self, Counters},
-    forget::forget,
+    forget::{below, forget},
     gather,
-    maps::{CONN_ACCEPTED, CONN_CONNECTED, Conn, SCRATCH, Scratch},
+    maps::{CONN_ACCEPTED, CONN_CONNECTED, Conn, Scratch},
+    slot::Slot,
     waits,
 };
 
@@ -30,6 +31,8 @@ pub struct Caller {
     pub tid: u32,
     /// Nobody asks how often the process' threads wait.
     pub quiet: bool,
+    /// Where its record is put together.
+    pub slot: Slot,
 }
 
 impl Caller {
@@ -109,7 +112,7 @@ fn to_copy(conn: &mut Conn, direction: usize, turn_before: u32, len: u64) -> Opt
                 .max(capped(default_caps(conn, direction), turn_before))
         }
     };
-    forget(bytes.min(len).min(u64::from(MAX_CALL_CAPTURE)))
+    Some(forget(bytes.min(len).min(u64::from(MAX_CALL_CAPTURE))))
 }
 
 /// Of an undecided connection behind its budget: requests are copied as far as their header blocks may go.
@@ -134,10 +137,10 @@ pub fn buffer(conn: *mut Conn, caller: Caller, direction: usize, buffer: u64, le
         plan.capture = held;
     }
     if plan.capture > PAYLOAD {
-        gather::begin(plan, buffer);
+        gather::begin(plan, caller.slot, buffer);
         return true;
     }
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
+    let Some(scratch) = caller.slot.scratch() else { return false };
     let head = copy(scratch, 0, buffer, plan.capture);
     let mut tail = 0;
     if head == plan.capture && head < held {
@@ -153,21 +156,22 @@ pub fn buffer(conn: *mut Conn, caller: Caller, direction: usize, buffer: u64, le
 #[inline(always)]
 pub fn unread(conn: *mut Conn, caller: Caller, direction: usize, len: u64) {
     let Some(plan) = plan(conn, caller, direction, len) else { return };
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+    let Some(scratch) = caller.slot.scratch() else { return };
     submit(&plan, scratch, 0, 0, 0, true);
 }
 
 /// Copies user memory to `at` of the record's payload; how much of it arrived.
 #[inline(always)]
 pub fn copy(scratch: *mut Scratch, at: u64, from: u64, len: u64) -> u64 {
-    let at = at & (2 * PAYLOAD - 1);
-    if at > PAYLOAD || len > PAYLOAD {
-        return 0;
-    }
+    let len = below::<{ 2 * PAYLOAD }>(len);
     if len == 0 {
         return 0;
     }
-    // SAFETY: at and len are at most PAYLOAD each, and the scratch holds twice that behind the record.
+    let at = below::<{ 2 * PAYLOAD }>(at);
+    if at > PAYLOAD {
+        return 0;
+    }
+    // SAFETY: at is at most PAYLOAD, len below twice that, and the scratch holds thrice that behind the record.
     let to = unsafe { scratch.cast::<u8>().add(size_of::<DataRecord>() + at as usize) };
     // SAFETY: the helper checks the user address; the destination was bounded above.
     if unsafe { bpf_probe_read_user(to.cast(), len as u32, from as *const _) } != 0 {

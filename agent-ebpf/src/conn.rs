@@ -8,20 +8,21 @@ use agent_common::{
     conn::{EGRESS, INGRESS},
     counters::Counter,
     event::{
-        ConnClosed, ConnEof, ConnOpened, EventKind, FLAG_ACCEPTED, FLAG_CONNECTED, FLAG_DATAGRAM,
+        ConnClosed, ConnEof, ConnError, ConnOpened, EventKind, FLAG_ACCEPTED, FLAG_CONNECTED, FLAG_DATAGRAM,
         FLAG_EGRESS, FLAG_FROM_START, FLAG_RESET, ProcessListen,
     },
 };
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 
 use crate::{
+    capture::Caller,
     emit,
     forget::forget,
     globals::{offset, port_selected},
     kernel::Kernel,
     maps::{
         CONN_ACCEPTED, CONN_ANNOUNCED, CONN_BY_SOCK, CONN_CLOSED, CONN_CONNECTED, CONN_EOF_EGRESS,
-        CONN_FROM_START, Conn, SCRATCH,
+        CONN_FROM_START, Conn,
     },
     select,
     sock::{self, IPPROTO_TCP, SOCK_DGRAM, SOCK_STREAM, Sock},
@@ -33,6 +34,9 @@ const TCP_CLOSE: u64 = 7;
 const TCP_CLOSE_WAIT: u64 = 8;
 const TCP_LAST_ACK: u64 = 9;
 const TCP_LISTEN: u64 = 10;
+const EPIPE: i64 = 32;
+const ECONNRESET: i64 = 104;
+const ETIMEDOUT: i64 = 110;
 const SEND_SHUTDOWN: u8 = 2;
 const SHUTDOWN_MASK: u8 = 3;
 
@@ -50,7 +54,7 @@ pub enum Sight {
 /// The connection of a socket, made if it is new. `None` when the table is full or it is no stream or datagram
 /// socket of a known family.
 #[inline(always)]
-pub fn find_or_make(sock: &Sock, tgid: u32, sight: Sight) -> Option<*mut Conn> {
+pub fn find_or_make(sock: &Sock, caller: Caller, sight: Sight) -> Option<*mut Conn> {
     if let Some(conn) = CONN_BY_SOCK.get_ptr_mut(sock.sk.0) {
         // SAFETY: the pointer is to a map value.
         if unsafe { (*conn).inode } == sock.inode {
@@ -59,11 +63,11 @@ pub fn find_or_make(sock: &Sock, tgid: u32, sight: Sight) -> Option<*mut Conn> {
         emit::count(Counter::SockReused);
         let _ = CONN_BY_SOCK.remove(sock.sk.0);
     }
-    make(sock, tgid, sight)
+    make(sock, caller, sight)
 }
 
 #[inline(always)]
-fn make(sock: &Sock, tgid: u32, sight: Sight) -> Option<*mut Conn> {
+fn make(sock: &Sock, caller: Caller, sight: Sight) -> Option<*mut Conn> {
     let sock_type = sock.sock_type();
     if sock_type != SOCK_STREAM && sock_type != SOCK_DGRAM {
         return None;
@@ -73,7 +77,7 @@ fn make(sock: &Sock, tgid: u32, sight: Sight) -> Option<*mut Conn> {
     if !inet && family != sock::AF_UNIX {
         return None;
     }
-    let scratch = SCRATCH.get_ptr_mut(0)?.cast::<Conn>();
+    let scratch = caller.slot.scratch()?.cast::<Conn>();
     // SAFETY: the scratch is larger than a connection, aligned for it, and not in use before a record is begun.
     let conn = unsafe { &mut *scratch };
     *conn = Conn {
@@ -84,7 +88,7 @@ fn make(sock: &Sock, tgid: u32, sight: Sight) -> Option<*mut Conn> {
         mode: CaptureMode::default(),
         turns: 0,
         turn_bytes: 0,
-        tgid,
+        tgid: caller.tgid,
         direction: u8::MAX,
         flags: 0,
         sock_type,
@@ -131,7 +135,7 @@ fn resume_tcp(sk: Kernel, conn: &mut Conn, direction: usize, len: u64) {
 
 /// Tells user space of a connection, once.
 #[inline(always)]
-pub fn announce(sock: &Sock, conn: *mut Conn) {
+pub fn announce(sock: &Sock, caller: Caller, conn: *mut Conn) {
     // SAFETY: the pointer is to a map value.
     let conn = unsafe { &mut *conn };
     if conn.flags & CONN_ANNOUNCED != 0 {
@@ -150,8 +154,8 @@ pub fn announce(sock: &Sock, conn: *mut Conn) {
     if conn.sock_type == SOCK_DGRAM {
         flags |= FLAG_DATAGRAM;
     }
-    let Some(flags) = forget(u64::from(flags)) else { return };
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+    let flags = forget(u64::from(flags));
+    let Some(scratch) = caller.slot.scratch() else { return };
     // SAFETY: the scratch is larger than the record, aligned for it, and not in use before a record is begun.
     let opened = unsafe { &mut *scratch.cast::<ConnOpened>() };
     *opened = ConnOpened {
@@ -234,6 +238,35 @@ pub fn eof(conn: *mut Conn, direction: usize) {
     let record =
         ConnEof { header: emit::header(EventKind::CONN_EOF, flags, conn.tgid, conn.conn_id), offset };
     emit::record(&record, false, Counter::RingFullConn);
+}
+
+/// A call on a stream that moved nothing: the end of what it reads, or an error that ends it. Other results say nothing.
+#[inline(always)]
+pub fn no_bytes(sock: &Sock, caller: Caller, direction: usize, ret: i64) -> Option<()> {
+    let conn = CONN_BY_SOCK.get_ptr_mut(sock.sk.0)?;
+    // SAFETY: the pointer is to a map value.
+    let (inode, conn_id, sock_type) = unsafe { ((*conn).inode, (*conn).conn_id, (*conn).sock_type) };
+    if inode != sock.inode || sock_type != SOCK_STREAM {
+        return None;
+    }
+    if ret == 0 {
+        eof(conn, INGRESS);
+        return Some(());
+    }
+    let flags = if direction == EGRESS { FLAG_EGRESS } else { 0 };
+    let record = ConnError {
+        header: emit::header(EventKind::CONN_ERROR, flags, caller.tgid, conn_id),
+        errno: -ret as u32,
+        tid: caller.tid,
+    };
+    emit::record(&record, false, Counter::RingFullConn);
+    Some(())
+}
+
+/// Whether a call's result ends its connection.
+#[inline(always)]
+pub fn is_fatal(ret: i64) -> bool {
+    ret == -ECONNRESET || ret == -EPIPE || ret == -ETIMEDOUT
 }
 
 /// A process begins to listen: select it if a rule names the port.

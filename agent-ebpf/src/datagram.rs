@@ -11,16 +11,39 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use crate::{
     capture::Caller,
     emit::{self, Counters},
-    forget::forget,
+    forget::{below, forget},
     gather::{MESSAGES, MMSGHDR, MMSGHDR_LEN},
-    kernel::read_user,
-    maps::{Conn, SCRATCH, Scratch},
+    kernel::{Kernel, read_user},
+    maps::{Conn, Scratch},
     sock::{AF_INET, AF_INET6},
 };
 
 const PAYLOAD: u64 = MAX_RECORD_PAYLOAD as u64;
 /// Segments of a message that are read.
 const SEGMENTS: u64 = 8;
+
+/// Memory that a call names: the process' own, or the kernel's copy of it.
+#[derive(Clone, Copy)]
+pub enum Memory {
+    User(u64),
+    Kernel(u64),
+}
+
+impl Memory {
+    /// Reads a `T` at `offset`.
+    #[inline(always)]
+    fn read<T>(self, offset: u64) -> Option<T> {
+        match self {
+            Self::User(address) => read_user(address + offset),
+            Self::Kernel(address) => Kernel(address).read(offset),
+        }
+    }
+
+    #[inline(always)]
+    fn is_null(self) -> bool {
+        matches!(self, Self::User(0) | Self::Kernel(0))
+    }
+}
 
 /// What the records of one call have in common.
 #[inline(always)]
@@ -43,9 +66,10 @@ fn begin(conn: *mut Conn, caller: Caller, direction: usize) -> DatagramRecord {
 #[inline(always)]
 fn write_head(
     conn: *mut Conn,
+    caller: Caller,
     record: &DatagramRecord,
     direction: usize,
-    name: u64,
+    name: Memory,
     len: u64,
 ) -> Option<*mut Scratch> {
     Counters::this_cpu()?.add(Counter::BytesSeen, len);
@@ -55,7 +79,7 @@ fn write_head(
     if conn.mode.mode == MODE_NONE {
         return None;
     }
-    let scratch = SCRATCH.get_ptr_mut(0)?;
+    let scratch = caller.slot.scratch()?;
     // SAFETY: the scratch is larger than the record and aligned for it.
     let head = unsafe { &mut *scratch.cast::<DatagramRecord>() };
     *head = *record;
@@ -66,19 +90,19 @@ fn write_head(
 
 /// The address that a call names, as the process wrote it or was handed it.
 #[inline(always)]
-fn read_peer(name: u64, peer: &mut SockAddr) {
-    if name == 0 {
+fn read_peer(name: Memory, peer: &mut SockAddr) {
+    if name.is_null() {
         return;
     }
-    let Some([family, port]) = read_user::<[u16; 2]>(name) else { return };
+    let Some([family, port]) = name.read::<[u16; 2]>(0) else { return };
     if family == AF_INET {
-        let Some(addr) = read_user::<[u8; 4]>(name + 4) else { return };
+        let Some(addr) = name.read::<[u8; 4]>(4) else { return };
         peer.addr[0] = addr[0];
         peer.addr[1] = addr[1];
         peer.addr[2] = addr[2];
         peer.addr[3] = addr[3];
     } else if family == AF_INET6 {
-        let Some(addr) = read_user::<[u8; 16]>(name + 8) else { return };
+        let Some(addr) = name.read::<[u8; 16]>(8) else { return };
         peer.addr = addr;
     } else {
         return;
@@ -90,11 +114,15 @@ fn read_peer(name: u64, peer: &mut SockAddr) {
 /// Copies behind the record's head; how much arrived.
 #[inline(always)]
 fn copy(scratch: *mut Scratch, at: u64, from: u64, len: u64) -> u64 {
-    let at = at & (2 * PAYLOAD - 1);
-    if at > PAYLOAD || len > PAYLOAD || len == 0 {
+    let len = below::<{ 2 * PAYLOAD }>(len);
+    if len == 0 {
         return 0;
     }
-    // SAFETY: at and len are at most PAYLOAD each, and the scratch holds twice that behind the head.
+    let at = below::<{ 2 * PAYLOAD }>(at);
+    if at > PAYLOAD {
+        return 0;
+    }
+    // SAFETY: at is at most PAYLOAD, len below twice that, and the scratch holds thrice that behind the head.
     let to = unsafe { scratch.cast::<u8>().add(size_of::<DatagramRecord>() + at as usize) };
     // SAFETY: the helper checks the user address; the destination was bounded above.
     if unsafe { bpf_probe_read_user(to.cast(), len as u32, from as *const _) } != 0 {
@@ -131,42 +159,45 @@ pub fn message(
     conn: *mut Conn,
     caller: Caller,
     direction: usize,
-    name: u64,
+    name: Memory,
     address: u64,
     len: u64,
     held: u64,
 ) {
     let record = begin(conn, caller, direction);
-    let Some(scratch) = write_head(conn, &record, direction, name, len) else { return };
+    let Some(scratch) = write_head(conn, caller, &record, direction, name, len) else { return };
     let want = if held > PAYLOAD { PAYLOAD } else { held };
     submit(scratch, copy(scratch, 0, address, want), len);
 }
 
-/// A message of `len` bytes over `count` segments at `iov`.
+/// A message of `len` bytes over `count` segments at `iov`; it began `skip` bytes behind the first one's start.
 #[inline(always)]
 pub fn segments(
     conn: *mut Conn,
     caller: Caller,
     direction: usize,
-    name: u64,
-    iov: u64,
+    name: Memory,
+    iov: Memory,
+    mut skip: u64,
     count: u64,
     len: u64,
 ) {
     let record = begin(conn, caller, direction);
-    let Some(scratch) = write_head(conn, &record, direction, name, len) else { return };
+    let Some(scratch) = write_head(conn, caller, &record, direction, name, len) else { return };
     let mut head = 0;
     for index in 0..SEGMENTS {
         if index >= count || head >= len || head >= PAYLOAD {
             break;
         }
-        let Some([base, size]) = read_user::<[u64; 2]>(iov + index * 16) else { break };
+        let Some([base, size]) = iov.read::<[u64; 2]>(index * 16) else { break };
+        let skipped = if skip < size { skip } else { size };
+        skip = 0;
+        let (base, size) = (base + skipped, size - skipped);
         let mut want = if size < len - head { size } else { len - head };
         if want > PAYLOAD - head {
             want = PAYLOAD - head;
         }
-        let Some(now) = forget(head + copy(scratch, head, base, want)) else { break };
-        head = now;
+        head = forget(head + copy(scratch, head, base, want));
     }
     submit(scratch, head, len);
 }
@@ -185,10 +216,12 @@ pub fn messages(conn: *mut Conn, caller: Caller, direction: usize, vector: u64, 
         let Some(len) = read_user::<u32>(at + MMSGHDR_LEN) else { return };
         let Some([base, size]) = read_user::<[u64; 2]>(iov) else { return };
         let len = u64::from(len);
-        let Some(scratch) = write_head(conn, &record, direction, name, len) else { return };
+        let Some(scratch) = write_head(conn, caller, &record, direction, Memory::User(name), len) else {
+            return;
+        };
         let held = if size < len { size } else { len };
         let want = if held > PAYLOAD { PAYLOAD } else { held };
-        let Some(head) = forget(copy(scratch, 0, base, want)) else { return };
+        let head = forget(copy(scratch, 0, base, want));
         submit(scratch, head, len);
     }
     if let Some(counters) = Counters::this_cpu() {

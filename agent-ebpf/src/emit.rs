@@ -1,6 +1,7 @@
 //! The only way into the ring buffer and the only place that counts. A record that does not fit is counted.
 
 use agent_common::{
+    capture::MAX_RECORD_PAYLOAD,
     counters::{COUNTERS, Counter},
     event::{EventHeader, EventKind},
 };
@@ -11,7 +12,8 @@ use aya_ebpf::{
 
 use crate::{
     atomic,
-    globals::ring_wakeup_bytes,
+    forget::below,
+    globals::{offset, ring_wakeup_bytes},
     maps::{COUNTERS_BY_CPU, RING},
 };
 
@@ -25,13 +27,18 @@ impl Counters {
         COUNTERS_BY_CPU.get_ptr_mut(0).map(Self)
     }
 
-    /// Adds to a counter that only system call programs write.
+    /// Adds to a counter that only programs of calls write.
     #[inline(always)]
     pub fn add(self, counter: Counter, n: u64) {
         // SAFETY: a counter's index is below the array's length.
         let cell = unsafe { self.0.cast::<u64>().add(counter as usize) };
-        // SAFETY: this CPU's array; these programs do not interrupt each other.
-        unsafe { *cell += n };
+        if offset!(preemptible) != 0 {
+            // SAFETY: the cell lies in the map's value.
+            unsafe { atomic::add_u64(cell, n) };
+        } else {
+            // SAFETY: this CPU's array; these programs do not interrupt each other.
+            unsafe { *cell += n };
+        }
     }
 }
 
@@ -71,7 +78,8 @@ pub fn record<T: 'static>(record: &T, urgent: bool, lost: Counter) -> bool {
 pub unsafe fn bytes(data: *const u8, len: usize, wake: bool) -> bool {
     let wake = wake || (is_time_to_look() && RING.query(u64::from(BPF_RB_AVAIL_DATA)) >= ring_wakeup_bytes());
     let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-    // SAFETY: the caller's promise.
+    let len = below::<{ 2 * MAX_RECORD_PAYLOAD as u64 }>(len as u64) as usize;
+    // SAFETY: the caller's promise; a record is shorter than that.
     let slice = unsafe { core::slice::from_raw_parts(data, len) };
     RING.output::<[u8]>(slice, u64::from(flags)).is_ok()
 }

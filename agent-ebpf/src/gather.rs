@@ -10,8 +10,9 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use crate::{
     capture::{self, Caller, Plan},
     emit::Counters,
-    kernel::read_user,
-    maps::{Conn, GATHER, SCRATCH},
+    kernel::{Kernel, read_user},
+    maps::Conn,
+    slot::Slot,
 };
 
 /// Steps of the loop: one for each segment, message, and record that is filled. IOV_MAX (1024) and some.
@@ -57,7 +58,33 @@ pub fn segments(
     with: Loop,
 ) {
     let Some(plan) = capture::plan(conn, caller, direction, len) else { return };
-    gather(plan, Messages { next: 0, left: 0 }, iov, count, with);
+    begin(plan, caller.slot, 0);
+    let Some(state) = caller.slot.gather() else { return };
+    // SAFETY: the pointer is to a map value, which only this program uses.
+    let state = unsafe { &mut *state };
+    (state.iov, state.count, state.left) = (iov, count, 0);
+    go_on(caller.slot, with);
+}
+
+/// A call over segments of user memory that the kernel has copied to `iov`; the call began `skip` bytes behind the
+/// first one's start.
+#[inline(always)]
+pub fn kernel_segments(
+    conn: *mut Conn,
+    caller: Caller,
+    direction: usize,
+    iov: u64,
+    skip: u64,
+    len: u64,
+) -> bool {
+    let Some(plan) = capture::plan(conn, caller, direction, len) else { return false };
+    begin(plan, caller.slot, 0);
+    let Some(state) = caller.slot.gather() else { return false };
+    // SAFETY: the pointer is to a map value, which only this program uses.
+    let state = unsafe { &mut *state };
+    (state.iov, state.count, state.left) = (iov, u64::MAX, 0);
+    (state.skip, state.iov_in_kernel) = (skip, 1);
+    true
 }
 
 /// Bytes that the first [`MESSAGES`] of `count` messages moved.
@@ -91,7 +118,12 @@ pub fn messages(
     if let Some(counters) = Counters::this_cpu() {
         counters.add(Counter::MessagesSkipped, count.saturating_sub(MESSAGES));
     }
-    gather(plan, Messages { next: vector, left: messages }, 0, 0, with);
+    begin(plan, caller.slot, 0);
+    let Some(state) = caller.slot.gather() else { return };
+    // SAFETY: the pointer is to a map value, which only this program uses.
+    let state = unsafe { &mut *state };
+    (state.messages, state.left) = (Messages { next: vector, left: messages }, 0);
+    go_on(caller.slot, with);
 }
 
 /// The messages to go on with when the segments are used up.
@@ -120,19 +152,23 @@ pub struct Gather {
     start: u64,
     head: u64,
     tail: u64,
+    /// Bytes of the next segment that do not belong to the call.
+    skip: u64,
+    /// 1: the segments are described in kernel memory.
+    iov_in_kernel: u64,
 }
 
 impl Gather {
     /// One step; whether there is another.
     #[inline(always)]
-    fn step(&mut self) -> bool {
+    fn step(&mut self, slot: Slot) -> bool {
         if self.seen >= self.plan.len {
             return false;
         }
         if self.left == 0 {
             return self.next_segment();
         }
-        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
+        let Some(scratch) = slot.scratch() else { return false };
         let head = self.head;
         if head > PAYLOAD {
             return false;
@@ -172,13 +208,15 @@ impl Gather {
     #[inline(always)]
     fn next_segment(&mut self) -> bool {
         if self.index < self.count {
-            let Some(segment) = read_user::<IoVec>(self.iov + self.index * size_of::<IoVec>() as u64) else {
-                return false;
-            };
+            let at = self.iov + self.index * size_of::<IoVec>() as u64;
+            let segment = if self.iov_in_kernel != 0 { Kernel(at).read(0) } else { read_user(at) };
+            let Some(IoVec { base, len }) = segment else { return false };
             self.index += 1;
-            self.base = segment.base;
+            let skip = if self.skip < len { self.skip } else { len };
+            self.skip = 0;
+            self.base = base + skip;
             let rest = self.plan.len - self.seen;
-            self.left = if segment.len < rest { segment.len } else { rest };
+            self.left = if len - skip < rest { len - skip } else { rest };
             return true;
         }
         if self.messages.left == 0 {
@@ -193,42 +231,24 @@ impl Gather {
     }
 }
 
-/// The callback of bpf_loop: 1 ends the loop.
-unsafe extern "C" fn step(_index: u64, _context: *mut u64) -> i64 {
-    let Some(state) = GATHER.get_ptr_mut(0) else { return 1 };
-    // SAFETY: the pointer is to a map value, which only this CPU uses and only one call at a time.
-    i64::from(!unsafe { &mut *state }.step())
-}
-
-#[inline(always)]
-fn gather(plan: Plan, messages: Messages, iov: u64, count: u64, with: Loop) {
-    let Some(state) = GATHER.get_ptr_mut(0) else { return };
-    // SAFETY: the pointer is to a map value, which only this CPU uses and only one call at a time.
-    unsafe {
-        *state = Gather {
-            plan,
-            messages,
-            iov,
-            count,
-            index: 0,
-            base: 0,
-            left: 0,
-            seen: 0,
-            start: 0,
-            head: 0,
-            tail: 0,
-        };
-    }
-    go_on(with);
+/// The callback of bpf_loop: 1 ends the loop. A function of its own elsewhere too, so that the verifier's paths meet
+/// again behind each step.
+#[inline(never)]
+unsafe extern "C" fn step(_index: u64, context: *mut u64) -> i64 {
+    // SAFETY: the context is the slot's number on the stack of `go_on`.
+    let slot = Slot::from_number(unsafe { *context });
+    let Some(state) = slot.gather() else { return 1 };
+    // SAFETY: the pointer is to a map value, which only this program uses.
+    i64::from(!unsafe { &mut *state }.step(slot))
 }
 
 /// Leaves one buffer as the only segment of a call.
 #[inline(always)]
-pub fn begin(plan: Plan, base: u64) {
-    let Some(state) = GATHER.get_ptr_mut(0) else { return };
+pub fn begin(plan: Plan, slot: Slot, base: u64) {
+    let Some(state) = slot.gather() else { return };
     let left = plan.len;
     let messages = Messages { next: 0, left: 0 };
-    // SAFETY: the pointer is to a map value, which only this CPU uses and only one call at a time.
+    // SAFETY: the pointer is to a map value, which only this program uses.
     unsafe {
         *state = Gather {
             plan,
@@ -242,23 +262,27 @@ pub fn begin(plan: Plan, base: u64) {
             start: 0,
             head: 0,
             tail: 0,
+            skip: 0,
+            iov_in_kernel: 0,
         };
     }
 }
 
 /// Copies what the gathering state names.
 #[inline(always)]
-pub fn go_on(with: Loop) {
-    let Some(state) = GATHER.get_ptr_mut(0) else { return };
-    // SAFETY: the pointer is to a map value, which only this CPU uses and only one call at a time.
+pub fn go_on(slot: Slot, with: Loop) {
+    let Some(state) = slot.gather() else { return };
+    // SAFETY: the pointer is to a map value, which only this program uses.
     let state = unsafe { &mut *state };
+    let mut number = slot.number();
     if with == Loop::Helper {
         let callback: unsafe extern "C" fn(u64, *mut u64) -> i64 = step;
-        // SAFETY: the callback uses no context.
-        unsafe { bpf_loop(STEPS, callback as *mut _, core::ptr::null_mut(), 0) };
+        // SAFETY: the callback's context is the number, which outlives the loop.
+        unsafe { bpf_loop(STEPS, callback as *mut _, (&raw mut number).cast(), 0) };
     } else {
         for _ in 0..FEW_STEPS {
-            if !state.step() {
+            // SAFETY: the number outlives the call.
+            if unsafe { step(0, &raw mut number) } != 0 {
                 break;
             }
         }
@@ -268,6 +292,6 @@ pub fn go_on(with: Loop) {
     {
         counters.add(Counter::SegmentsSkipped, state.plan.len - state.seen);
     }
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+    let Some(scratch) = slot.scratch() else { return };
     capture::submit(&state.plan, scratch, state.start, state.head, state.tail, true);
 }

@@ -51,6 +51,18 @@ pub static OFFSETS: KernelOffsets = KernelOffsets {
     regs_syscall: 0,
     regs_args: [0; 6],
     plain_loads: 0,
+    preemptible: 0,
+    msg_name: 0,
+    msg_iter: 0,
+    iter_type: 0,
+    iter_kind_mask: 0,
+    iter_iovec: 0,
+    iter_ubuf: 0,
+    iter_offset: 0,
+    iter_iov: 0,
+    recvmsg_flags: 0,
+    recvmsg_args: 0,
+    accept_args: 0,
 };
 
 /// Selection rules.

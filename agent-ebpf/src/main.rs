@@ -8,18 +8,23 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod calls;
 mod capture;
 mod conn;
 mod control;
 mod datagram;
 mod emit;
+mod fentry;
 mod forget;
 mod gather;
 mod globals;
+mod iter;
 mod kernel;
+mod kprobe;
 mod maps;
 mod process;
 mod select;
+mod slot;
 mod sock;
 mod syscall;
 mod waits;

@@ -6,7 +6,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 
-use crate::gather::Gather;
+use crate::{calls::Pending, gather::Gather, slot::SLOTS};
 
 /// All records, in the order in which they were made.
 #[map]
@@ -29,17 +29,21 @@ pub static WAITS_BY_TID: HashMap<u32, u32> = HashMap::with_max_entries(8192, 0);
 #[map]
 pub static COUNTERS_BY_CPU: PerCpuArray<[u64; COUNTERS]> = PerCpuArray::with_max_entries(1, 0);
 
-/// Where a record is put together; one per CPU, used in process context only.
+/// Where a record is put together; per CPU and slot, used in process context only.
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// State of the loop over segments; one per CPU, because it is too large for the stack.
+/// State of the loop over segments; per CPU and slot, because it is too large for the stack.
 #[map]
 pub static GATHER: PerCpuArray<Gather> = PerCpuArray::with_max_entries(1, 0);
 
-/// Memory through which values pass that the verifier shall forget (see [`crate::forget`]); one per CPU.
+/// The thread that has each slot of a CPU, or 0 (see [`crate::slot`]).
 #[map]
-pub static FORGOTTEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+pub static SLOTS_TAKEN: PerCpuArray<[u32; SLOTS]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Calls that are under way, by thread; for the kprobe back end only. Deleted when the call returns or the thread exits.
+#[map]
+pub static CALLS_BY_TID: HashMap<u32, Pending> = HashMap::with_max_entries(8192, 0);
 
 /// Programs for the rarer calls, by [`crate::syscall::TAIL_VECTORED`] and the like.
 #[map]
@@ -69,8 +73,9 @@ pub struct Slot {
     pub reserved: u32,
 }
 
-/// Bytes of a record: the largest record header, the payload, and room for a piece that begins at its end.
-pub const SCRATCH_LEN: usize = 64 + 2 * MAX_RECORD_PAYLOAD as usize;
+/// Bytes of a record: the largest record header, the payload, and room for a piece that begins at its end and is as
+/// long as [`crate::forget::below`] tells the verifier.
+pub const SCRATCH_LEN: usize = 64 + 3 * MAX_RECORD_PAYLOAD as usize;
 
 /// One record under construction.
 #[repr(C, align(8))]

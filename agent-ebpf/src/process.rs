@@ -5,7 +5,7 @@
 
 use agent_common::{
     counters::Counter,
-    event::{EventKind, ProcessFork},
+    event::{EventKind, ProcessFork, ProcessUnseen},
 };
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 
@@ -13,8 +13,24 @@ use crate::{
     emit,
     globals::{offset, report_all_exec},
     kernel::Kernel,
+    maps::CALLS_BY_TID,
     select, waits,
 };
+
+/// Reports, once per process, what a back end cannot see.
+#[inline(always)]
+pub fn unseen<T>(tgid: u32, what: u32) -> Option<T> {
+    let selected = select::get(tgid)?;
+    // SAFETY: the pointer is to a map value.
+    let selected = unsafe { &mut *selected };
+    if selected.reported & 1 << what == 0 {
+        selected.reported |= 1 << what;
+        let record =
+            ProcessUnseen { header: emit::header(EventKind::PROCESS_UNSEEN, 0, tgid, 0), what, reserved: 0 };
+        emit::record(&record, true, Counter::RingFullProcess);
+    }
+    None
+}
 
 /// match-proto: void sched_process_fork(struct task_struct *parent, struct task_struct *child)
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
@@ -51,7 +67,8 @@ pub fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
 
 /// Fires for every thread, before its files are closed.
 ///
-/// match-proto: void sched_process_exit(struct task_struct *p)
+/// match-proto: void sched_process_exit(struct task_struct *p) [..6.12]
+/// match-proto: void sched_process_exit(struct task_struct *p, bool group_dead) [6.18..]
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let ids = bpf_get_current_pid_tgid();
@@ -60,6 +77,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     waits::forget(ids as u32);
+    let _ = CALLS_BY_TID.remove(ids as u32);
     let task = Kernel(ctx.arg(0));
     let live = task.pointer(offset!(task_signal)).and_then(|signal| signal.read::<i32>(offset!(signal_live)));
     if live == Some(0) && select::remove(tgid) {

@@ -55,6 +55,22 @@ impl Sock {
         Ok(Self { sk, socket, inode })
     }
 
+    /// The socket that a sock belongs to now; `None` once it is orphaned.
+    #[inline(always)]
+    pub fn from_sk(sk: Kernel) -> Option<Self> {
+        let socket = sk.pointer(offset!(sk_socket))?;
+        let inode = socket.read(offset!(socket_alloc_vfs_inode) + offset!(inode_i_ino))?;
+        Some(Self { sk, socket, inode })
+    }
+
+    /// From a `struct socket` itself.
+    #[inline(always)]
+    pub fn from_socket(socket: Kernel) -> Option<Self> {
+        let sk = socket.pointer(offset!(socket_sk))?;
+        let inode = socket.read(offset!(socket_alloc_vfs_inode) + offset!(inode_i_ino))?;
+        Some(Self { sk, socket, inode })
+    }
+
     /// `SOCK_STREAM`, `SOCK_DGRAM` …
     #[inline(always)]
     pub fn sock_type(&self) -> u16 {

@@ -8,7 +8,7 @@
 use agent_common::{
     conn::{EGRESS, INGRESS},
     counters::Counter,
-    event::{ConnError, EventKind, FLAG_EGRESS, ProcessUnseen, UNSEEN_COMPAT, UNSEEN_IO_URING},
+    event::{UNSEEN_COMPAT, UNSEEN_IO_URING},
     globals::syscall_class as class,
 };
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
@@ -16,13 +16,16 @@ use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, progra
 use crate::{
     capture::{self, Caller},
     conn::{self, Sight},
-    datagram, emit,
+    datagram::{self, Memory},
+    emit,
     forget::forget,
     gather::{self, Loop},
     globals::syscall_class,
     kernel::{Regs, Task, read_user},
-    maps::{CONN_BY_SOCK, Conn, TAILS},
+    maps::{Conn, TAILS},
+    process::unseen,
     select::{self, Hint},
+    slot::Slot,
     sock::{NoSock, SOCK_STREAM, Sock},
     waits,
 };
@@ -42,9 +45,6 @@ const MSG_TRUNC: u64 = 0x20;
 const MSG_ERRQUEUE: u64 = 0x2000;
 const EINTR: i64 = 4;
 const EAGAIN: i64 = 11;
-const EPIPE: i64 = 32;
-const ECONNRESET: i64 = 104;
-const ETIMEDOUT: i64 = 110;
 const EINPROGRESS: i64 = 115;
 /// Largest count that a call returns (`MAX_RW_COUNT` is below it).
 const MAX_LEN: i64 = 0x7fff_ffff;
@@ -78,15 +78,15 @@ impl Call {
             return None;
         }
         let ret: i64 = ctx.arg::<u64>(1) as i64;
-        let caller = Caller { tgid, tid: ids as u32, quiet: hint.is_quiet() };
+        let caller = Caller { tgid, tid: ids as u32, quiet: hint.is_quiet(), slot: Slot::ONLY };
         Some(Self { caller, hint, task, regs, ret, class })
     }
 
     /// The connection behind a descriptor on which the call moved `len` bytes, and whether it is a stream.
     #[inline(always)]
     fn conn(&self, sock: &Sock, direction: usize, len: u64) -> Option<(*mut Conn, bool)> {
-        let conn = conn::find_or_make(sock, self.caller.tgid, Sight::Data { direction, len })?;
-        conn::announce(sock, conn);
+        let conn = conn::find_or_make(sock, self.caller, Sight::Data { direction, len })?;
+        conn::announce(sock, self.caller, conn);
         // SAFETY: the pointer is to a map value.
         Some((conn, unsafe { (*conn).sock_type } == SOCK_STREAM))
     }
@@ -105,7 +105,7 @@ impl Call {
     }
 }
 
-/// match-proto: void sys_exit(struct pt_regs *regs, long ret)
+/// match-proto: void sys_exit(struct pt_regs *regs, long int ret)
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
     let _ = try_sys_exit(&ctx);
@@ -151,19 +151,20 @@ fn one_buffer(call: &Call) -> Option<bool> {
     if flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB) != 0 {
         return None;
     }
-    let direction = forget(direction as u64)? as usize & 1;
+    let direction = forget(direction as u64) as usize & 1;
     let sock = call.sock(call.regs.arg0()?)?;
     let address = call.regs.arg1()?;
     let len = call.ret as u64;
     let (conn, stream) = call.conn(&sock, direction, len)?;
     if stream {
         // With MSG_TRUNC the bytes are thrown away unread.
-        let held = forget(if flags & MSG_TRUNC != 0 { 0 } else { len })?;
+        let held = forget(if flags & MSG_TRUNC != 0 { 0 } else { len });
         return Some(capture::buffer(conn, call.caller, direction, address, len, held));
     }
     let name = if call.class == class::READ || call.class == class::WRITE { 0 } else { call.regs.arg4()? };
     // With MSG_TRUNC the length is the message's, not what the buffer holds.
     let size = call.regs.arg2()?;
+    let name = Memory::User(name);
     datagram::message(conn, call.caller, direction, name, address, len, if len < size { len } else { size });
     Some(false)
 }
@@ -171,14 +172,14 @@ fn one_buffer(call: &Call) -> Option<bool> {
 /// The rest of a call with one long buffer, which `capture::buffer` left in the gathering state.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn sys_exit_long(_ctx: RawTracePointContext) -> i32 {
-    gather::go_on(Loop::Helper);
+    gather::go_on(Slot::ONLY, Loop::Helper);
     0
 }
 
 /// The same where the kernel has no bpf_loop.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn sys_exit_long_short(_ctx: RawTracePointContext) -> i32 {
-    gather::go_on(Loop::Unrolled);
+    gather::go_on(Slot::ONLY, Loop::Unrolled);
     0
 }
 
@@ -214,7 +215,7 @@ fn try_vectored(ctx: &RawTracePointContext, with: Loop) -> Option<()> {
     }
     let len = call.ret as u64;
     let direction = if call.class == class::READV || call.class == class::RECVMSG { INGRESS } else { EGRESS };
-    let direction = forget(direction as u64)? as usize & 1;
+    let direction = forget(direction as u64) as usize & 1;
     let mut name = 0;
     let (iov, count) = if call.class == class::READV || call.class == class::WRITEV {
         (call.regs.arg1()?, call.regs.arg2()?)
@@ -231,13 +232,14 @@ fn try_vectored(ctx: &RawTracePointContext, with: Loop) -> Option<()> {
             (message.iov, message.iov_len)
         }
     };
-    let (name, iov, count) = (forget(name)?, forget(iov)?, forget(count)?);
+    let (name, iov, count) = (forget(name), forget(iov), forget(count));
     let sock = call.sock(call.regs.arg0()?)?;
     let (conn, stream) = call.conn(&sock, direction, len)?;
     if stream {
         gather::segments(conn, call.caller, direction, iov, count, len, with);
     } else {
-        datagram::segments(conn, call.caller, direction, name, iov, count, len);
+        let (name, iov) = (Memory::User(name), Memory::User(iov));
+        datagram::segments(conn, call.caller, direction, name, iov, 0, count, len);
     }
     Some(())
 }
@@ -263,7 +265,7 @@ fn try_messages(ctx: &RawTracePointContext, with: Loop) -> Option<()> {
         return None;
     }
     let direction = if call.class == class::RECVMMSG { INGRESS } else { EGRESS };
-    let direction = forget(direction as u64)? as usize & 1;
+    let direction = forget(direction as u64) as usize & 1;
     if call.class == class::RECVMMSG && call.regs.arg3()? & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB) != 0 {
         return None;
     }
@@ -293,14 +295,14 @@ fn try_other(ctx: &RawTracePointContext) -> Option<()> {
     match call.class {
         class::ACCEPT if call.ret >= 0 => {
             let sock = call.sock(call.ret as u64)?;
-            let conn = conn::find_or_make(&sock, call.caller.tgid, Sight::Accepted)?;
-            conn::announce(&sock, conn);
+            let conn = conn::find_or_make(&sock, call.caller, Sight::Accepted)?;
+            conn::announce(&sock, call.caller, conn);
         }
         class::CONNECT if call.ret == 0 || call.ret == -EINPROGRESS => {
             let sock = call.sock(call.regs.arg0()?)?;
             if sock.sock_type() == SOCK_STREAM {
-                let conn = conn::find_or_make(&sock, call.caller.tgid, Sight::Connected)?;
-                conn::announce(&sock, conn);
+                let conn = conn::find_or_make(&sock, call.caller, Sight::Connected)?;
+                conn::announce(&sock, call.caller, conn);
             }
         }
         class::SENDFILE if call.ret > 0 && call.ret <= MAX_LEN => {
@@ -343,8 +345,7 @@ fn unread(call: &Call, sock: &Sock, direction: usize) {
 #[inline(always)]
 fn no_bytes(call: &Call, direction: usize) -> Option<()> {
     let ends = call.ret == 0 && direction == INGRESS;
-    let fails = call.ret == -ECONNRESET || call.ret == -EPIPE || call.ret == -ETIMEDOUT;
-    if !ends && !fails {
+    if !ends && !conn::is_fatal(call.ret) {
         return None;
     }
     // Which argument tells that nothing was asked for; a peek tells nothing.
@@ -359,37 +360,5 @@ fn no_bytes(call: &Call, direction: usize) -> Option<()> {
         return None;
     }
     let sock = Sock::from_fd(call.task, call.regs.arg0()?).ok()?;
-    let conn = CONN_BY_SOCK.get_ptr_mut(sock.sk.0)?;
-    // SAFETY: the pointer is to a map value.
-    let (inode, conn_id, sock_type) = unsafe { ((*conn).inode, (*conn).conn_id, (*conn).sock_type) };
-    if inode != sock.inode || sock_type != SOCK_STREAM {
-        return None;
-    }
-    if ends {
-        conn::eof(conn, INGRESS);
-        return Some(());
-    }
-    let flags = if direction == EGRESS { FLAG_EGRESS } else { 0 };
-    let record = ConnError {
-        header: emit::header(EventKind::CONN_ERROR, flags, call.caller.tgid, conn_id),
-        errno: -call.ret as u32,
-        tid: call.caller.tid,
-    };
-    emit::record(&record, false, Counter::RingFullConn);
-    Some(())
-}
-
-/// Reports, once per process, what this back end cannot see.
-#[inline(always)]
-fn unseen<T>(tgid: u32, what: u32) -> Option<T> {
-    let selected = select::get(tgid)?;
-    // SAFETY: the pointer is to a map value.
-    let selected = unsafe { &mut *selected };
-    if selected.reported & 1 << what == 0 {
-        selected.reported |= 1 << what;
-        let record =
-            ProcessUnseen { header: emit::header(EventKind::PROCESS_UNSEEN, 0, tgid, 0), what, reserved: 0 };
-        emit::record(&record, true, Counter::RingFullProcess);
-    }
-    None
+    conn::no_bytes(&sock, call.caller, direction, call.ret)
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::kernel::features::{self, Features};
-use crate::probe::{Probe, ProbeConfig};
+use crate::probe::{Backend, Hook, HookState, Probe, ProbeConfig, ProbeError};
 use crate::rights;
 
 /// The report, and whether Skep can run.
@@ -16,19 +16,59 @@ pub struct Report {
 }
 
 /// Looks around and tries.
-pub fn check() -> Report {
+pub fn check(programs: bool) -> Report {
     let facts = features::features();
     let tried =
-        if facts.features.iter().all(|feature| feature.state.is_ok()) { Some(try_backend()) } else { None };
-    report(&facts, tried, &surroundings())
+        if facts.features.iter().all(|feature| feature.state.is_ok()) { try_backends() } else { Vec::new() };
+    let mut report = report(&facts, &tried, &surroundings());
+    if programs {
+        report.text.push_str(&instructions(&tried));
+    }
+    report
 }
 
-/// Name of the back end that attached, or why it could not.
-fn try_backend() -> Result<&'static str, String> {
-    let config = ProbeConfig { ring_bytes: 64 * 1024, ..ProbeConfig::default() };
-    let mut probe = Probe::load(&config).map_err(|error| error.to_string())?;
-    probe.attach().map_err(|error| error.to_string())?;
-    Ok(probe.backend())
+/// What came of trying a back end.
+struct Tried {
+    backend: &'static str,
+    /// What it hooks, or why it could not be used.
+    hooks: Result<Vec<Hook>, String>,
+    /// Each program and the instructions that the verifier walked through for it.
+    programs: Vec<(String, Option<u32>)>,
+}
+
+/// A line for each program.
+fn instructions(tried: &[Tried]) -> String {
+    let mut text = String::new();
+    for Tried { backend, programs, .. } in tried {
+        for (program, count) in programs {
+            let count = count.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "program {backend} {program} {count} instructions");
+        }
+    }
+    text
+}
+
+/// Tries each back end, the best first.
+fn try_backends() -> Vec<Tried> {
+    Backend::ALL.map(try_backend).into()
+}
+
+fn try_backend(backend: Backend) -> Tried {
+    let config = ProbeConfig { ring_bytes: 64 * 1024, backend: Some(backend), ..ProbeConfig::default() };
+    let mut probe = Probe::start(&config);
+    let refused = match &probe {
+        Ok(probe) => probe.hooks().iter().any(|hook| matches!(hook.state, HookState::Failed(_))),
+        Err(error) => matches!(error, ProbeError::Program { .. }),
+    };
+    if refused {
+        // The verifier gives its reasons only when it is asked, because writing them takes long.
+        drop(probe);
+        probe = Probe::start(&ProbeConfig { verifier_log: true, ..config });
+    }
+    let programs = probe.as_ref().map(Probe::verified_instructions).unwrap_or_default();
+    let hooks = probe.map(|probe| probe.hooks().to_vec()).map_err(|error| error.to_string());
+    Tried { backend: backend.name(), hooks, programs }
 }
 
 /// Things that do not stop Skep but take something away.
@@ -47,7 +87,7 @@ fn surroundings() -> Vec<String> {
     notes
 }
 
-fn report(facts: &Features, tried: Option<Result<&'static str, String>>, notes: &[String]) -> Report {
+fn report(facts: &Features, tried: &[Tried], notes: &[String]) -> Report {
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -62,7 +102,7 @@ fn report(facts: &Features, tried: Option<Result<&'static str, String>>, notes: 
         .map(|feature| feature.name.len())
         .max()
         .unwrap_or(0)
-        .max("load and attach".len());
+        .max("back end fentry".len());
     let mut line = |mark: &str, name: &str, state: &str| {
         let _ = writeln!(text, "  {mark:7} {name:width$}  {state}");
     };
@@ -72,39 +112,45 @@ fn report(facts: &Features, tried: Option<Result<&'static str, String>>, notes: 
             Err(state) => line("MISSING", feature.name, state),
         }
     }
-    let can_run = match &tried {
-        Some(Ok(backend)) => {
-            line(
-                "ok",
-                "load and attach",
-                &format!("back end `{backend}`: loaded, attached and detached again"),
-            );
-            true
+    if tried.is_empty() {
+        line("-", "load and attach", "not tried: see above");
+    }
+    for Tried { backend, hooks, .. } in tried {
+        let name = format!("back end {backend}");
+        match hooks {
+            Ok(hooks) => {
+                let on = hooks.iter().filter(|hook| attached(&hook.state)).count();
+                let fired = hooks.iter().filter(|hook| hook.state == HookState::Fires).count();
+                let state = format!("{on} hooks attached, {fired} of them seen to fire, and detached again");
+                line("ok", &name, &state);
+                for hook in hooks {
+                    if let HookState::Failed(reason) = &hook.state {
+                        line("note", "", &format!("{} is not hooked: {reason}", hook.name));
+                    }
+                }
+            }
+            Err(error) => line("no", &name, error),
         }
-        Some(Err(error)) => {
-            line("MISSING", "load and attach", error);
-            false
-        }
-        None => {
-            line("-", "load and attach", "not tried: see above");
-            false
-        }
-    };
+    }
+    let best = tried.iter().find(|tried| tried.hooks.is_ok()).map(|tried| tried.backend);
     for note in notes {
         line("note", "", note);
     }
-    let _ = match tried {
-        Some(Ok(backend)) => write!(
+    let _ = match best {
+        Some(backend) => write!(
             text,
-            "\nSkep can run here. It uses the `{backend}` back end, the only one of this version: it needs \
-             tracepoints and BTF only, and works under lockdown.\n\
+            "\nSkep can run here. It uses the `{backend}` back end, the best of those that work.\n\
              Root is not needed: `setcap {}+ep skep` lets every user who may start it run it (docs/rights.md).\n\
              Try: sudo skep run --port 8080\n",
             rights::RIGHTS.map(|right| right.name.to_ascii_lowercase()).join(",")
         ),
-        _ => write!(text, "\nSkep cannot run here: mend what is missing above.\n"),
+        None => write!(text, "\nSkep cannot run here: mend what is missing above.\n"),
     };
-    Report { text, can_run }
+    Report { text, can_run: best.is_some() }
+}
+
+fn attached(state: &HookState) -> bool {
+    matches!(state, HookState::Attached | HookState::Fires)
 }
 
 #[cfg(test)]
@@ -119,7 +165,7 @@ mod tests {
             lockdown: None,
             features: vec![Feature { name: "rights", state: Err("run with sudo".into()) }],
         };
-        let report = report(&facts, None, &["a note".into()]);
+        let report = report(&facts, &[], &["a note".into()]);
         assert!(!report.can_run);
         for part in ["kernel 6.1", "MISSING rights", "run with sudo", "a note", "cannot run"] {
             assert!(report.text.contains(part), "{part} in {}", report.text);
@@ -130,7 +176,11 @@ mod tests {
     fn success_names_the_back_end() {
         let facts =
             Features { kernel_release: "6.1".into(), lockdown: Some("none".into()), features: vec![] };
-        let report = report(&facts, Some(Ok("syscall")), &[]);
-        assert!(report.can_run && report.text.contains("`syscall`"));
+        let tried = [
+            Tried { backend: "fentry", hooks: Err("not permitted".into()), programs: vec![] },
+            Tried { backend: "syscall", hooks: Ok(vec![]), programs: vec![] },
+        ];
+        let report = report(&facts, &tried, &[]);
+        assert!(report.can_run && report.text.contains("`syscall`") && report.text.contains("not permitted"));
     }
 }

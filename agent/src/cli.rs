@@ -71,7 +71,11 @@ pub enum Command {
     Top(Box<TopArgs>),
     /// Say what this kernel and these rights allow, and how to get what is missing
     #[command(max_term_width = 110)]
-    Check,
+    Check {
+        /// Also list each kernel program and how many instructions the kernel's verifier walked through for it
+        #[arg(long)]
+        programs: bool,
+    },
     /// List the protocols that are understood, to which depth and with which limits
     #[command(max_term_width = 110)]
     Protocols {

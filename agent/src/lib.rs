@@ -98,7 +98,7 @@ pub fn run(config: Config, mut reloader: Reloader, started: Instant) -> anyhow::
         config.otlp_listen.map(|address| receive::start(address, &ui.hub, runtime.handle())).transpose()?;
     let report_all_exec = discovery.asks_programs() || reloader.may_ask_programs();
     reloader.set_reports_all_exec(report_all_exec);
-    let mut probe = Probe::load(&ProbeConfig {
+    let mut probe = Probe::start(&ProbeConfig {
         ring_bytes: config.limits.ring_bytes,
         max_connections: config.limits.max_connections,
         max_processes: config.limits.max_processes,
@@ -106,10 +106,10 @@ pub fn run(config: Config, mut reloader: Reloader, started: Instant) -> anyhow::
         report_all_exec,
         ports: discovery.ports(),
         btf: config.btf,
+        backend: config.backend,
+        verifier_log: false,
     })?;
-    discovery.scan(|tgid| probe.select(tgid))?;
-    probe.attach()?;
-    // Once more: who came while the programs were being attached.
+    shell::report_hooks(&probe);
     discovery.scan(|tgid| probe.select(tgid))?;
     discovery.drop_dead()?;
     let live = started.elapsed();

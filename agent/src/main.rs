@@ -26,9 +26,9 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(flags) => run(&flags, started),
         Command::Top(arguments) => top(&arguments),
-        Command::Check => {
+        Command::Check { programs } => {
             logging::start(LogConfig { format: LogFormat::Text, level: log::LevelFilter::Info });
-            let report = check::check();
+            let report = check::check(programs);
             print(report.text.as_bytes());
             if report.can_run { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use agent_common::capture::CaptureMode;
-use agent_common::event::{UNSEEN_COMPAT, UNSEEN_IO_URING};
+use agent_common::event::{UNSEEN_COMPAT, UNSEEN_IO_URING, UNSEEN_KERNEL_TLS};
 use agent_pipeline::span::Span;
 use agent_pipeline::stats::Stats;
 use agent_pipeline::{Pipeline, ProcessEvent, Sink, ThreadContext};
@@ -22,7 +22,7 @@ use crate::gate::Gate;
 use crate::metrics::Meter;
 use crate::metrics::own::OwnCounters;
 use crate::output::Output;
-use crate::probe::Control;
+use crate::probe::{Control, HookState, Probe};
 use crate::ui::hub::Tap;
 
 /// Processes that have been warned about; a bound, because process numbers come from outside.
@@ -71,6 +71,18 @@ pub struct Outlets {
 enum Warning {
     OnlyTls,
     Unseen(u32),
+}
+
+/// Says which back end is used, why no better one, and what is not hooked.
+pub fn report_hooks(probe: &Probe) {
+    for (backend, reason) in probe.refused() {
+        log::debug!("back end {backend} is not used: {reason}");
+    }
+    for hook in probe.hooks() {
+        if let HookState::Failed(reason) = &hook.state {
+            log::warn!("{} is not hooked ({}), what passes it is not seen: {reason}", hook.name, hook.via);
+        }
+    }
 }
 
 impl Sink for Shell {
@@ -302,6 +314,10 @@ impl Shell {
             UNSEEN_IO_URING => log::warn!(
                 "{label} uses io_uring, which this back end does not see: requests that go that way are missing; \
                  switch io_uring off in it (Node.js: UV_USE_IO_URING=0)"
+            ),
+            UNSEEN_KERNEL_TLS => log::warn!(
+                "{label} lets the kernel encrypt a connection (kernel TLS), which Skep does not read: requests on it \
+                 are missing"
             ),
             other => log::warn!("{label} does something that this back end does not see (code {other})"),
         }

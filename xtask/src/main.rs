@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod build_ebpf;
 mod check;
+mod check_protos;
 mod collector;
 mod demo;
 mod ebpf_toolchain;
@@ -69,6 +70,25 @@ enum Verb {
     },
     /// One command in a virtual machine with a stock kernel (emulated: minutes, not seconds)
     Vm(VmArguments),
+    /// The ground truth in stock kernels, for every attach back end: a table kernels × back ends × cases
+    VmTest {
+        /// 5.10, 6.1, 6.12, newest; all by default
+        kernels: Vec<String>,
+        /// Only this attach back end; may be repeated
+        #[arg(long)]
+        backend: Vec<String>,
+        /// Only cases or servers whose name holds this; may be repeated
+        #[arg(long)]
+        case: Vec<String>,
+        /// All cases on all servers, not only the smoke
+        #[arg(long)]
+        full: bool,
+        /// Seconds for one kernel
+        #[arg(long, default_value_t = 900)]
+        timeout: u64,
+    },
+    /// The documented prototypes of hooked functions against the type information of every kernel
+    CheckProtos,
     /// Benchmarks that print a table
     Bench {
         #[command(subcommand)]
@@ -118,6 +138,12 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Demo { seconds, shots } => demo::run(&root, seconds, shots.as_deref())?,
         Verb::Fuzz { seconds } => return Ok(fuzz::run(&root, seconds)),
         Verb::Vm(arguments) => return vm::run(&root, &arguments),
+        Verb::VmTest { kernels, backend, case, full, timeout } => {
+            let wanted =
+                vm::matrix::Wanted { kernels: &kernels, backends: &backend, cases: &case, full, timeout };
+            return vm::matrix::run(&root, &wanted);
+        }
+        Verb::CheckProtos => return check_protos::run(&root),
         Verb::Bench { bench } => bench::run(&root, &bench)?,
         Verb::Test { full } => return Ok(test::run(&root, full)),
     }

@@ -14,6 +14,7 @@ use agent_pipeline::route::{Pattern, RouteConfig};
 
 use crate::export::otlp::settings::OtlpConfig;
 use crate::metrics::config::MeterConfig;
+use crate::probe::Backend;
 use crate::settings::problem::Problems;
 use crate::settings::rows::{limits, output, protocols, routes, run, views};
 use crate::settings::value::Settings;
@@ -52,6 +53,8 @@ pub struct Config {
     pub limits: Limits,
     /// The kernel's type information.
     pub btf: PathBuf,
+    /// This attach back end and no other.
+    pub backend: Option<Backend>,
 }
 
 /// Where spans go.
@@ -154,6 +157,9 @@ impl Config {
                 max_threads: MAX_THREADS,
             },
             btf: settings.need(&limits::BTF),
+            backend: Backend::ALL
+                .into_iter()
+                .find(|backend| backend.name() == settings.need::<String>(&limits::BACKEND)),
         };
         problems.check()?;
         config.routes.sets = config.selection.rules.iter().map(|rule| rule.routes.clone()).collect();

@@ -1,10 +1,11 @@
-//! A reader of BTF type information that does one thing: byte offsets of structure members by name.
+//! A reader of BTF type information that does one thing: look up what is asked for by name, which is byte offsets of
+//! structure members, prototypes of functions, and values of enumerations.
 //!
 //! Of the libraries, one is copyleft, one takes over a second for vmlinux and one hides members; a scan that keeps
 //! one offset per type needs 20 ms and 1 MB. In: the bytes of `/sys/kernel/btf/vmlinux` (untrusted: every access is
 //! checked). Format: Linux Documentation/bpf/btf.rst.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use thiserror::Error;
 
@@ -24,7 +25,12 @@ const KIND_INT: u32 = 1;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
 const KIND_TYPEDEF: u32 = 8;
+/// Kinds that are looked up by name.
+const NAMED: [u32; 5] = [KIND_STRUCT, KIND_UNION, KIND_ENUM, KIND_TYPEDEF, KIND_FUNC];
 /// Words behind the three of every type: fixed ones and ones per element, by kind.
 const EXTRA_WORDS: [(u32, u32); 20] = [
     (0, 0),
@@ -57,6 +63,8 @@ pub struct Btf<'a> {
     positions: Vec<u32>,
     /// Ids of the structures and unions that are asked for, by name.
     structs: HashMap<&'a [u8], Vec<u32>>,
+    /// Ids of the functions and type names that are asked for, by name.
+    functions: HashMap<&'a [u8], u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -69,7 +77,7 @@ struct Type {
 }
 
 impl<'a> Btf<'a> {
-    /// Indexes `bytes`, remembering the structures named in `wanted`.
+    /// Indexes `bytes`, remembering the structures, enumerations and functions named in `wanted`.
     ///
     /// # Errors
     /// [`BtfError::Malformed`] for anything that is not BTF in this machine's byte order.
@@ -87,21 +95,32 @@ impl<'a> Btf<'a> {
         let types = section(word(8)?, word(12)?).ok_or(BtfError::Malformed("type section out of bounds"))?;
         let strings =
             section(word(16)?, word(20)?).ok_or(BtfError::Malformed("string section out of bounds"))?;
-        let mut btf = Self { types, strings, positions: vec![u32::MAX], structs: HashMap::new() };
-        btf.index(wanted)?;
+        let mut btf = Self {
+            types,
+            strings,
+            positions: vec![u32::MAX],
+            structs: HashMap::new(),
+            functions: HashMap::new(),
+        };
+        let wanted = wanted.iter().map(|name| name.as_bytes()).collect();
+        btf.index(&wanted)?;
         Ok(btf)
     }
 
-    fn index(&mut self, wanted: &[&str]) -> Result<(), BtfError> {
+    fn index(&mut self, wanted: &HashSet<&[u8]>) -> Result<(), BtfError> {
         let mut position = 0;
         while position < self.types.len() {
             let ty = self.type_at(position)?;
             let id = self.positions.len() as u32;
             self.positions.push(position as u32);
-            if ty.kind == KIND_STRUCT || ty.kind == KIND_UNION {
+            if NAMED.contains(&ty.kind) {
                 let name = self.name(read_u32(self.types, position).unwrap_or(0));
-                if wanted.iter().any(|wanted| wanted.as_bytes() == name) {
-                    self.structs.entry(name).or_default().push(id);
+                if wanted.contains(name) {
+                    if ty.kind == KIND_FUNC || ty.kind == KIND_TYPEDEF {
+                        self.functions.insert(name, id);
+                    } else {
+                        self.structs.entry(name).or_default().push(id);
+                    }
                 }
             }
             let (fixed, each) = EXTRA_WORDS[ty.kind as usize];
@@ -160,6 +179,82 @@ impl<'a> Btf<'a> {
             .filter_map(|id| self.by_id(*id))
             .find_map(|ty| self.walk(ty, path.split('.')))
             .ok_or_else(|| BtfError::NotFound(format!("{structure}.{path}")))
+    }
+
+    /// Id of a function, by which a program is attached to it.
+    pub fn function(&self, name: &str) -> Option<u32> {
+        self.functions.get(name.as_bytes()).copied()
+    }
+
+    /// Number of a function's parameters.
+    pub fn parameters(&self, name: &str) -> Option<u32> {
+        let function = self.by_id(self.function(name)?)?;
+        let prototype = self.by_id(function.size_or_type).filter(|ty| ty.kind == KIND_FUNC_PROTO)?;
+        Some(prototype.elements)
+    }
+
+    /// A function's prototype in C, without the names of its parameters: `int f(struct sock *, int)`.
+    pub fn prototype(&self, name: &str) -> Option<String> {
+        let function = self.by_id(self.function(name)?).filter(|ty| ty.kind == KIND_FUNC)?;
+        self.spelled_prototype(function.size_or_type, name, 0)
+    }
+
+    /// The same of a tracepoint; `btf_trace_NAME` must have been asked for.
+    pub fn tracepoint(&self, name: &str) -> Option<String> {
+        let alias = self.by_id(self.function(&format!("btf_trace_{name}"))?)?;
+        let pointer = self.by_id(alias.size_or_type)?;
+        // Its first parameter is the kernel's own.
+        self.spelled_prototype(pointer.size_or_type, name, 1)
+    }
+
+    fn spelled_prototype(&self, id: u32, name: &str, skip: usize) -> Option<String> {
+        let prototype = self.by_id(id).filter(|ty| ty.kind == KIND_FUNC_PROTO)?;
+        let mut parameters = Vec::new();
+        for element in skip..prototype.elements as usize {
+            let id = read_u32(self.types, prototype.position + 12 + 8 * element + 4)?;
+            parameters.push(self.spelled(id, 0));
+        }
+        if parameters.is_empty() {
+            parameters.push("void".to_owned());
+        }
+        Some(format!("{} {name}({})", self.spelled(prototype.size_or_type, 0), parameters.join(", ")))
+    }
+
+    /// A type in C.
+    fn spelled(&self, id: u32, depth: u32) -> String {
+        if id == 0 || depth > 8 {
+            return "void".to_owned();
+        }
+        let Some(ty) = self.by_id(id) else { return "?".to_owned() };
+        let name = || {
+            String::from_utf8_lossy(self.name(read_u32(self.types, ty.position).unwrap_or(0))).into_owned()
+        };
+        let inner = || self.spelled(ty.size_or_type, depth + 1);
+        match ty.kind {
+            2 => format!("{} *", inner()).replace("* *", "**"),
+            KIND_STRUCT => format!("struct {}", name()),
+            KIND_UNION => format!("union {}", name()),
+            KIND_ENUM | 19 => format!("enum {}", name()),
+            // A declaration ahead of a structure, or of a union.
+            7 => format!("{} {}", if ty.bit_fields { "union" } else { "struct" }, name()),
+            9 => format!("volatile {}", inner()),
+            10 => format!("const {}", inner()),
+            11 | 18 => inner(),
+            _ => name(),
+        }
+    }
+
+    /// Value of a word of an enumeration.
+    pub fn enumerator(&self, enumeration: &str, word: &str) -> Option<u32> {
+        let ids = self.structs.get(enumeration.as_bytes())?;
+        let types = ids.iter().filter_map(|id| self.by_id(*id)).filter(|ty| ty.kind == KIND_ENUM);
+        types.into_iter().find_map(|ty| {
+            (0..ty.elements as usize).find_map(|element| {
+                let at = ty.position + 12 + 8 * element;
+                let found = self.name(read_u32(self.types, at)?) == word.as_bytes();
+                found.then(|| read_u32(self.types, at + 4)).flatten()
+            })
+        })
     }
 
     fn walk<'p>(&self, ty: Type, mut path: impl Iterator<Item = &'p str> + Clone) -> Option<(u32, u32)> {
@@ -235,6 +330,33 @@ mod tests {
         assert_eq!(btf.member("a", "y").unwrap(), (4, 4));
         assert_eq!(btf.member("a", "n.z").unwrap(), (8, 4));
         assert!(matches!(btf.member("a", "q"), Err(BtfError::NotFound(name)) if name == "a.q"));
+    }
+
+    /// BTF with `int f(struct a *p)` and `enum e { A = 3 }`.
+    #[test]
+    fn prototypes_and_enumerators_are_found_by_name() {
+        let strings = b"\0int\0a\0f\0e\0A\0p\0";
+        let mut types: Vec<u32> = vec![1, 1 << 24, 4, 32]; // 1: int
+        types.extend([5, 4 << 24, 0]); // 2: struct a {}
+        types.extend([0, 2 << 24, 2]); // 3: struct a *
+        types.extend([0, 13 << 24 | 1, 1, 13, 3]); // 4: int (struct a *p)
+        types.extend([7, 12 << 24, 4]); // 5: f
+        types.extend([9, 6 << 24 | 1, 4, 11, 3]); // 6: enum e { A = 3 }
+        let mut out = Vec::new();
+        out.extend(MAGIC.to_ne_bytes());
+        out.extend([1, 0]);
+        for word in [24, 0, types.len() as u32 * 4, types.len() as u32 * 4, strings.len() as u32] {
+            out.extend(word.to_ne_bytes());
+        }
+        types.iter().for_each(|word| out.extend(word.to_ne_bytes()));
+        out.extend(strings);
+        let btf = Btf::parse(&out, &["f", "e"]).unwrap();
+        assert_eq!(btf.function("f"), Some(5));
+        assert_eq!(btf.parameters("f"), Some(1));
+        assert_eq!(btf.prototype("f").unwrap(), "int f(struct a *)");
+        assert_eq!(btf.enumerator("e", "A"), Some(3));
+        assert_eq!(btf.enumerator("e", "B"), None);
+        assert_eq!(btf.function("g"), None);
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn lockdown() -> Option<String> {
 
 fn type_information() -> Feature {
     let path = super::offsets::VMLINUX_BTF;
-    let state = match super::offsets::read(std::path::Path::new(path)) {
+    let state = match super::offsets::read(std::path::Path::new(path), &[]) {
         Ok(_) => Ok(format!("{path}, all structure members found")),
         Err(error) => Err(error.to_string()),
     };

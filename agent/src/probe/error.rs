@@ -29,18 +29,21 @@ pub enum ProbeError {
         /// The error and the end of the verifier's log.
         message: String,
     },
-    /// A tracepoint is missing or may not be used.
+    /// A tracepoint or function is missing or may not be used.
     #[error(
-        "attach kernel program {program} to tracepoint {hook}: {message}; `skep check` tells what this kernel lacks"
+        "attach kernel program {program} to {hook}: {message}; `skep check` tells what this kernel lacks"
     )]
     Attach {
         /// Name of the program.
         program: &'static str,
-        /// Name of the tracepoint.
+        /// Name of the tracepoint or function.
         hook: &'static str,
         /// What the system said.
         message: String,
     },
+    /// This kernel does not have what a back end needs.
+    #[error("back end {0}: {1}")]
+    Unavailable(&'static str, String),
     /// The object lacks a map or a program: the build is broken.
     #[error("the embedded kernel object has no {0}; rebuild Skep")]
     Missing(&'static str),

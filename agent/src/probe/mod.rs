@@ -5,13 +5,15 @@
 
 mod control;
 mod error;
+mod hooks;
+mod load;
 mod reap;
+mod self_test;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     os::fd::{AsFd as _, AsRawFd as _, RawFd},
     path::PathBuf,
-    slice, thread,
 };
 
 use agent_common::{
@@ -19,17 +21,22 @@ use agent_common::{
     globals::{RuleGlobals, rule_flags},
 };
 use aya::{
-    Ebpf, EbpfLoader, VerifierLogLevel,
+    Ebpf,
     maps::{MapData, PerCpuArray, ProgramArray, RingBuf},
-    programs::{Program, RawTracePoint},
+    programs::Program,
 };
-use zerocopy::IntoBytes as _;
 
-pub use self::{control::Control, error::ProbeError};
-use self::{error::one_line, reap::Reaper};
-use crate::kernel::{offsets, syscalls};
-
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/skep.bpf.o"));
+pub use self::{
+    control::Control,
+    error::ProbeError,
+    hooks::{Backend, Hook, HookState},
+};
+use self::{
+    hooks::{CONTROL, FUNCTIONS, Shown},
+    reap::Reaper,
+    self_test::Seen,
+};
+use crate::kernel::offsets::{self, Known};
 
 /// What a [`Probe`] is made from.
 #[derive(Clone, Debug)]
@@ -48,6 +55,10 @@ pub struct ProbeConfig {
     pub ports: Vec<(u16, u16)>,
     /// The kernel's type information.
     pub btf: PathBuf,
+    /// This back end and no other.
+    pub backend: Option<Backend>,
+    /// Have the verifier say why it refuses a program; slow.
+    pub verifier_log: bool,
 }
 
 impl Default for ProbeConfig {
@@ -60,38 +71,28 @@ impl Default for ProbeConfig {
             report_all_exec: false,
             ports: Vec::new(),
             btf: offsets::VMLINUX_BTF.into(),
+            backend: None,
+            verifier_log: false,
         }
     }
 }
 
-/// One program of the object and the tracepoint that it is attached to, in the order of attaching: who is selected
-/// and what is closed must be known before the first call is seen.
-const HOOKS: &[(&str, &str)] = &[
-    ("sched_process_exit", "sched_process_exit"),
-    ("sched_process_fork", "sched_process_fork"),
-    ("sched_process_exec", "sched_process_exec"),
-    ("tcp_destroy_sock", "tcp_destroy_sock"),
-    ("inet_sock_set_state", "inet_sock_set_state"),
-    ("sys_exit", "sys_exit"),
-];
-/// Programs behind tail calls, by their index (agent-ebpf/src/syscall.rs): the first of each that loads is used.
-const TAILS: &[&[&str]] = &[
-    &["sys_exit_vectored", "sys_exit_vectored_short"],
-    &["sys_exit_messages", "sys_exit_messages_short"],
-    &["sys_exit_other"],
-    &["sys_exit_long", "sys_exit_long_short"],
-];
-const CONTROL: &str = "control";
-
 /// The loaded kernel programs.
 pub struct Probe {
-    ebpf: Ebpf,
+    backend: Backend,
+    hooks: Vec<Hook>,
+    refused: Vec<(&'static str, String)>,
     ring: RingBuf<MapData>,
     counters: PerCpuArray<MapData, CounterValues>,
     /// Dropping the last reference empties the array, and with it the rarer calls would go unseen.
-    _tails: ProgramArray<MapData>,
+    _tails: Option<ProgramArray<MapData>>,
     control: Control,
     reaper: Reaper,
+    /// Records of others that came while the self-test ran.
+    early: VecDeque<Vec<u8>>,
+    /// Counters when the self-test was over.
+    before: [u64; COUNTERS],
+    ebpf: Ebpf,
 }
 
 /// The counters of one CPU.
@@ -103,56 +104,111 @@ struct CounterValues([u64; COUNTERS]);
 unsafe impl aya::Pod for CounterValues {}
 
 impl Probe {
-    /// Loads all programs. Nothing is seen before [`Self::attach`].
+    /// Loads and attaches the best back end that this kernel really runs, or the one that is asked for: capture is live
+    /// when it returns. Each is tried with a few bytes over loopback sockets.
     ///
     /// # Errors
-    /// [`ProbeError`] names what failed and the mend.
-    pub fn load(config: &ProbeConfig) -> Result<Self, ProbeError> {
-        let offsets = offsets::read(&config.btf)?;
-        let syscalls = syscalls::table();
-        let rules = rules(config);
-        let ring_bytes = config.ring_bytes.max(4096).next_power_of_two();
-        let wakeup_bytes = u64::from(ring_bytes) / 2;
-        let mut ebpf = EbpfLoader::new()
-            .btf(None)
-            .verifier_log_level(VerifierLogLevel::DISABLE)
-            .override_global("OFFSETS", offsets.as_bytes(), true)
-            .override_global("SYSCALL_CLASS", syscalls.as_slice(), true)
-            .override_global("RULES", rules.as_bytes(), true)
-            .override_global("RING_WAKEUP_BYTES", &wakeup_bytes, true)
-            .map_max_entries("RING", ring_bytes)
-            .map_max_entries("CONN_BY_SOCK", config.max_connections)
-            .map_max_entries("SELECTED_TGIDS", config.max_processes)
-            .map_max_entries("WAITS_BY_TID", config.max_threads)
-            .load(OBJECT)
-            .map_err(|error| {
-                ProbeError::from_source("make BPF maps", &error, ProbeError::Object(one_line(&error)))
-            })?;
-        load_programs(&mut ebpf)?;
-        let mut tails: ProgramArray<MapData> = take(&mut ebpf, "TAILS")?;
-        for (index, variants) in TAILS.iter().enumerate() {
-            let name = variants
-                .iter()
-                .find(|name| is_loaded(&ebpf, name))
-                .ok_or(ProbeError::Missing("tail call"))?;
-            let fd = program(&mut ebpf, name)?.fd().map_err(|_| ProbeError::Missing(name))?;
-            tails.set(index as u32, fd, 0).map_err(|error| ProbeError::Object(one_line(&error)))?;
+    /// [`ProbeError`] names what failed and the mend; of several back ends, the last one's.
+    pub fn start(config: &ProbeConfig) -> Result<Self, ProbeError> {
+        let known = offsets::read(&config.btf, &load::functions())?;
+        let candidates = match config.backend {
+            Some(backend) => vec![backend],
+            None => Backend::ALL.to_vec(),
+        };
+        let last = candidates.len() - 1;
+        let mut refused = Vec::new();
+        for (index, backend) in candidates.into_iter().enumerate() {
+            match Self::try_backend(config, &known, backend) {
+                Ok(mut probe) => {
+                    probe.refused = refused;
+                    return Ok(probe);
+                }
+                Err(error) if index == last => return Err(error),
+                Err(error) => refused.push((backend.name(), error.to_string())),
+            }
         }
-        let fd = program(&mut ebpf, CONTROL)?.fd().map_err(|_| ProbeError::Missing(CONTROL))?;
-        let control = Control::new(fd.as_fd().try_clone_to_owned().map_err(ProbeError::Control)?);
-        Ok(Self {
-            ring: take(&mut ebpf, "RING")?,
-            counters: take(&mut ebpf, "COUNTERS_BY_CPU")?,
-            _tails: tails,
-            control,
-            reaper: Reaper::default(),
-            ebpf,
-        })
+        Err(ProbeError::Missing("back end"))
     }
 
-    /// Name of the attach back end.
+    fn try_backend(config: &ProbeConfig, known: &Known, backend: Backend) -> Result<Self, ProbeError> {
+        let mut loaded = load::load(config, known, backend)?;
+        let fd = loaded.ebpf.program(CONTROL).and_then(|program| program.fd().ok());
+        let fd = fd.ok_or(ProbeError::Missing(CONTROL))?;
+        let control = Control::new(fd.as_fd().try_clone_to_owned().map_err(ProbeError::Control)?);
+        let (ring, counters) = (take(&mut loaded.ebpf, "RING")?, take(&mut loaded.ebpf, "COUNTERS_BY_CPU")?);
+        let hooks = loaded.attach()?;
+        let mut probe = Self {
+            backend,
+            hooks,
+            refused: Vec::new(),
+            ring,
+            counters,
+            _tails: loaded.tails,
+            control,
+            reaper: Reaper::default(),
+            early: VecDeque::new(),
+            before: [0; COUNTERS],
+            ebpf: loaded.ebpf,
+        };
+        probe.test()?;
+        Ok(probe)
+    }
+
+    /// Talks to itself and looks at the records: a hook that does not fire has failed, an essential one with its back end.
+    fn test(&mut self) -> Result<(), ProbeError> {
+        let own = std::process::id();
+        self.control.select(own)?;
+        let tried = self_test::exchange();
+        self.control.deselect(own)?;
+        let mut seen = Seen::default();
+        self.take_early(&mut seen);
+        for (conn_id, sock) in std::mem::take(&mut seen.to_reap) {
+            self.control.reap(conn_id, sock)?;
+        }
+        self.take_early(&mut seen);
+        self.before = self.raw_counters();
+        // What this machine's loopback does not carry proves nothing about the kernel.
+        let Ok(tried) = tried else { return Ok(()) };
+        let silent = |shown: &Shown| tried.contains(shown) && !seen.shown.contains(shown);
+        if [Shown::TcpSent, Shown::TcpReceived].iter().any(silent) {
+            let what = "attached, but the self-test's bytes were not seen".to_owned();
+            return Err(ProbeError::Unavailable(self.backend.name(), what));
+        }
+        for function in FUNCTIONS {
+            let Some(hook) = self.hooks.iter_mut().find(|hook| hook.name == function.name) else { continue };
+            if let (HookState::Attached, Some(shown)) = (&hook.state, function.shown_by) {
+                if silent(&shown) {
+                    hook.state = HookState::Failed("attached, but does not fire".to_owned());
+                } else if seen.shown.contains(&shown) {
+                    hook.state = HookState::Fires;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Empties the ring buffer: the test's records are looked at, those of others are kept for the first drain.
+    fn take_early(&mut self, seen: &mut Seen) {
+        while let Some(item) = self.ring.next() {
+            if !seen.observe(&item) {
+                self.early.push_back(item.to_vec());
+            }
+        }
+    }
+
+    /// The attach back end.
     pub fn backend(&self) -> &'static str {
-        "syscall"
+        self.backend.name()
+    }
+
+    /// Each hook and what became of it.
+    pub fn hooks(&self) -> &[Hook] {
+        &self.hooks
+    }
+
+    /// The better back ends that were tried, and why they are not used.
+    pub fn refused(&self) -> &[(&'static str, String)] {
+        &self.refused
     }
 
     /// Selects a process; its later children follow by themselves.
@@ -171,24 +227,16 @@ impl Probe {
         self.control.deselect(tgid)
     }
 
-    /// Attaches all programs; capture is live when it returns.
-    ///
-    /// # Errors
-    /// [`ProbeError::Attach`] names the tracepoint.
-    pub fn attach(&mut self) -> Result<(), ProbeError> {
-        for (name, hook) in HOOKS {
-            program(&mut self.ebpf, name)?.attach(hook).map_err(|error| {
-                let other = ProbeError::Attach { program: name, hook, message: one_line(&error) };
-                ProbeError::from_source(&format!("attach to tracepoint {hook}"), &error, other)
-            })?;
-        }
-        Ok(())
-    }
-
     /// Hands at most `max` waiting records to `f`, in their order, and returns how many there were. Never blocks.
     pub fn drain(&mut self, max: usize, mut f: impl FnMut(&[u8])) -> usize {
         let mut count = 0;
         while count < max {
+            if let Some(record) = self.early.pop_front() {
+                self.reaper.observe(&record);
+                f(&record);
+                count += 1;
+                continue;
+            }
             let Some(item) = self.ring.next() else { break };
             self.reaper.observe(&item);
             f(&item);
@@ -225,6 +273,14 @@ impl Probe {
 
     /// The kernel side's counters, summed over all CPUs; indexed by `agent_common::counters::Counter`.
     pub fn counters(&self) -> [u64; COUNTERS] {
+        let mut counters = self.raw_counters();
+        for (counter, before) in counters.iter_mut().zip(self.before) {
+            *counter = counter.wrapping_sub(before);
+        }
+        counters
+    }
+
+    fn raw_counters(&self) -> [u64; COUNTERS] {
         let mut sums = [0_u64; COUNTERS];
         if let Ok(values) = self.counters.get(&0, 0) {
             for cpu in values.iter() {
@@ -258,54 +314,6 @@ fn rules(config: &ProbeConfig) -> RuleGlobals {
         rules.ports[usize::from(port / 8)] |= 1 << (port % 8);
     }
     rules
-}
-
-fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut RawTracePoint, ProbeError> {
-    ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(ProbeError::Missing(name))
-}
-
-/// Loads all programs side by side: the verifier's work is most of the time to the first span.
-fn load_programs(ebpf: &mut Ebpf) -> Result<(), ProbeError> {
-    let wanted: Vec<&[&'static str]> = HOOKS
-        .iter()
-        .map(|(name, _)| slice::from_ref(name))
-        .chain(TAILS.iter().copied())
-        .chain([&[CONTROL][..]])
-        .collect();
-    let mut programs: HashMap<&str, &mut Program> = ebpf.programs_mut().collect();
-    thread::scope(|scope| {
-        let mut loads = Vec::with_capacity(wanted.len());
-        for variants in wanted {
-            let variants: Vec<_> = variants.iter().map(|name| (*name, programs.remove(name))).collect();
-            loads.push(scope.spawn(move || load_first(variants)));
-        }
-        loads
-            .into_iter()
-            .try_for_each(|load| load.join().unwrap_or(Err(ProbeError::Missing("loading thread"))))
-    })
-}
-
-/// Loads the first of several variants that this kernel takes.
-fn load_first(variants: Vec<(&'static str, Option<&mut Program>)>) -> Result<(), ProbeError> {
-    let mut refused = None;
-    for (name, program) in variants {
-        let program: &mut RawTracePoint =
-            program.and_then(|program| program.try_into().ok()).ok_or(ProbeError::Missing(name))?;
-        match program.load() {
-            Ok(()) => return Ok(()),
-            Err(error) => {
-                let other = ProbeError::Program { program: name, message: one_line(&error) };
-                let error = ProbeError::from_source(&format!("load kernel program {name}"), &error, other);
-                // The first variant's refusal is the one to mend.
-                refused = refused.or(Some(error));
-            }
-        }
-    }
-    Err(refused.unwrap_or(ProbeError::Missing("program for a tail call")))
-}
-
-fn is_loaded(ebpf: &Ebpf, name: &str) -> bool {
-    ebpf.program(name).is_some_and(|program| program.fd().is_ok())
 }
 
 fn take<T: TryFrom<aya::maps::Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, ProbeError> {

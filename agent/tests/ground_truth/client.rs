@@ -9,7 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::support::skep::slow;
 use crate::truth::{Answer, Exchange, Size, unix_ns};
+
+/// A server that does not answer for so long never will.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A request as it will be sent.
 #[derive(Clone, Debug)]
@@ -130,11 +134,11 @@ impl Request {
 impl Conn {
     /// Connects.
     pub fn open(peer: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&peer, Duration::from_secs(10))
+        let stream = TcpStream::connect_timeout(&peer, PATIENCE * slow())
             .with_context(|| format!("connect to {peer}"))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(PATIENCE * slow()))?;
+        stream.set_write_timeout(Some(PATIENCE * slow()))?;
         Ok(Self { local: stream.local_addr()?, peer, stream, read: Vec::new(), last: false })
     }
 

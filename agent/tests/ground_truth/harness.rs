@@ -14,7 +14,7 @@ use anyhow::Result;
 use crate::compare::{Tallies, Tally, assign, compare};
 use crate::servers::Server;
 use crate::support::books;
-use crate::support::skep::Skep;
+use crate::support::skep::{Skep, slow};
 use crate::truth::{Exchange, Truth};
 
 /// Low-cardinality names for what the targets serve, so that span names can be foretold.
@@ -233,12 +233,14 @@ pub fn session_with(run: &Run, column: &str, select: &[String], drive: impl FnOn
     drive(&notes);
     let truths = notes.truths.into_inner().unwrap();
     let due = truths.iter().filter(|truth| !truth.optional).count();
-    skep.wait_spans(due, SPANS_WITHIN);
+    skep.wait_spans(due, SPANS_WITHIN * slow());
     let warnings = notes.warnings.into_inner().unwrap();
     let warned = |needle: &str, lines: &[String]| {
         lines.iter().any(|line| line.contains("warn") && line.contains(needle))
     };
-    skep.wait_lines(SPANS_WITHIN, |_, stderr| warnings.iter().all(|(_, needle)| warned(needle, stderr)));
+    skep.wait_lines(SPANS_WITHIN * slow(), |_, stderr| {
+        warnings.iter().all(|(_, needle)| warned(needle, stderr))
+    });
     let ready_after = skep.ready_after;
     let outcome = skep.stop()?;
     let keep = std::env::var_os("GROUND_TRUTH_KEEP");
@@ -260,14 +262,14 @@ pub fn session_with(run: &Run, column: &str, select: &[String], drive: impl FnOn
     run.with("start", column, |tally| {
         tally.requests += 1;
         // Natively 200 ms; an emulated or busy machine may be slower, the benchmark has the figure.
-        if ready_after > Duration::from_secs(2) {
+        if ready_after > Duration::from_secs(2) * slow() {
             tally.wrong += 1;
             tally.note(format!("ready after {} ms", ready_after.as_millis()));
         }
     });
     run.with("stop", column, |tally| {
         tally.requests += 1;
-        if outcome.exit != Some(0) || outcome.stop_after > Duration::from_secs(1) {
+        if outcome.exit != Some(0) || outcome.stop_after > Duration::from_secs(1) * slow() {
             tally.wrong += 1;
             tally.note(format!("exit {:?} after {} ms", outcome.exit, outcome.stop_after.as_millis()));
         }

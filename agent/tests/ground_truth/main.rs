@@ -2,7 +2,8 @@
 //!
 //! `cargo test --release -p skep --test ground_truth -- [PART OF CASE OR SERVER]…`, as root. The agent is `SKEP_BIN`
 //! or the one that cargo built; `GROUND_TRUTH_SEED` repeats a run, `GROUND_TRUTH_KEEP=DIR` keeps what the agent
-//! printed. The last line is `ground truth: N passed, N failed, N skipped`.
+//! printed; on an emulated machine `GROUND_TRUTH_SLOW=N` is more patient, and `GROUND_TRUTH_PREPARED` says that the
+//! argument `prepare` has built everything before. The last line is `ground truth: N passed, N failed, N skipped`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -46,6 +47,9 @@ fn main() -> ExitCode {
             }
         };
     }
+    if arguments.first().is_some_and(|argument| argument == "prepare") {
+        return prepare();
+    }
     self_check::run();
     // SAFETY: geteuid always succeeds.
     if unsafe { libc::geteuid() } != 0 {
@@ -64,6 +68,16 @@ fn main() -> ExitCode {
     }
     println!("{} s", began.elapsed().as_secs());
     if report(&run) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Builds what servers and clients need and starts none: a virtual machine has neither time nor network for it.
+fn prepare() -> ExitCode {
+    for name in NAMES {
+        if let Err(reason) = servers::command(name) {
+            println!("{name}: {reason}");
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn all(run: &Run) -> Result<()> {

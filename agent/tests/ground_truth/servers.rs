@@ -93,7 +93,7 @@ pub fn start(name: &str, upstream: SocketAddr) -> Result<Started> {
     Server::start(name, command).map(Ok)
 }
 
-fn command(name: &str) -> std::result::Result<Command, String> {
+pub fn command(name: &str) -> std::result::Result<Command, String> {
     let source = targets().join(name);
     let mut command = match name {
         "go" => {

@@ -40,6 +40,11 @@ pub fn binary() -> String {
         .unwrap_or_else(|_| option_env!("CARGO_BIN_EXE_skep").unwrap_or("target/release/skep").to_owned())
 }
 
+/// `GROUND_TRUTH_SLOW`: an emulated machine may take this many times as long.
+pub fn slow() -> u32 {
+    std::env::var("GROUND_TRUTH_SLOW").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
 impl Skep {
     /// Starts the agent with these arguments and waits until it captures.
     pub fn start(arguments: &[String]) -> Result<Self> {
@@ -59,7 +64,7 @@ impl Skep {
             collect(stderr, Arc::clone(&lines), |state, line| state.1.push(line)),
         ];
         let mut skep = Self { child, lines, readers, ready_after: Duration::ZERO };
-        let ready = skep.wait_lines(Duration::from_secs(10), |_, stderr| {
+        let ready = skep.wait_lines(Duration::from_secs(10) * slow(), |_, stderr| {
             stderr.iter().any(|line| line.contains("ready"))
         });
         if !ready {
@@ -111,7 +116,7 @@ impl Skep {
     pub fn stop(mut self) -> Result<Outcome> {
         let began = Instant::now();
         crate::support::process::terminate(self.child.id());
-        let exit = crate::support::process::wait_exit(&mut self.child, Duration::from_secs(10));
+        let exit = crate::support::process::wait_exit(&mut self.child, Duration::from_secs(10) * slow());
         let stop_after = began.elapsed();
         if exit.is_none() {
             self.child.kill().context("kill the agent")?;

@@ -19,7 +19,7 @@ stage1() {
     mount -t 9p -o rw,$p9,cache=none job /new/run/skepvm
     mount --bind /new"$modules" /new/lib/modules
     cp /init /bin/busybox /kmod /new/run/
-    [ -e /new/sbin/modprobe ] || ln -s /run/kmod /new/sbin/modprobe
+    [ -e /new/sbin/modprobe ] || ln -sf /run/kmod /new/sbin/modprobe
     umount /proc; mount --move /dev /new/dev
     exec switch_root /new /run/busybox sh /run/init stage2
 }

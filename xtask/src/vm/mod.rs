@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 
 pub(crate) mod fetch;
 pub(crate) mod machine;
+pub(crate) mod matrix;
 
 use fetch::{KERNELS, Kernel, Store};
 use machine::{Ended, Machine};

@@ -36,6 +36,21 @@ section! {
         rare: true,
         ..ROW
     };
+    BACKEND = Setting {
+        key: "limits.backend",
+        flag: "backend",
+        kind: Kind::Choice(&[
+            ("auto", "The best that this kernel really runs"),
+            ("fentry", "Programs behind the return of the kernel's socket functions"),
+            ("kprobe", "The same functions by kprobes"),
+            ("syscall", "The return of every system call"),
+        ]),
+        default: Some("auto"),
+        value_name: "NAME",
+        help: "How calls on sockets are seen",
+        rare: true,
+        ..ROW
+    };
     BTF = Setting {
         key: "limits.btf",
         flag: "btf",
