@@ -96,7 +96,6 @@ names! { NAMES:
     // Metrics only.
     OTEL_METRIC_OVERFLOW = "otel.metric.overflow", Stable;
     CPU_MODE = "cpu.mode", Development;
-    NETWORK_IO_DIRECTION = "network.io.direction", Development;
 }
 
 names! { METRICS:
@@ -115,7 +114,6 @@ names! { METRICS:
     PROCESS_MEMORY_USAGE = "process.memory.usage", Development;
     PROCESS_MEMORY_VIRTUAL = "process.memory.virtual", Development;
     PROCESS_UNIX_FILE_DESCRIPTOR_COUNT = "process.unix.file_descriptor.count", Development;
-    PROCESS_NETWORK_IO = "process.network.io", Development;
 }
 
 // Not OpenTelemetry's any more: names that Beyla 2.5 uses, for its dashboards.

@@ -11,6 +11,7 @@ mod hostile;
 mod http;
 mod load;
 mod prometheus;
+mod push;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "shared with other test programs, which use more of it")]
 mod support;
@@ -35,6 +36,7 @@ const CASES: &[Case] = &[
     ("dashboards for Beyla find their names", cases::beyla),
     ("beyond the limit everything is still counted", cases::overflow),
     ("span metrics, service graph and processes", cases::extras),
+    ("what is pushed over OTLP is exact at the end", push::pushed),
     ("hostile scrapers hurt nobody", hostile::hostile),
     ("a public address must be asked for", cases::public_address),
 ];
