@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod health;
+pub mod process;
 pub mod server;
 
 use std::env;
@@ -61,6 +62,7 @@ impl Telemetry {
         };
         global::set_tracer_provider(telemetry.traces.clone());
         global::set_meter_provider(telemetry.metrics.clone());
+        process::observe();
         tracing_subscriber::registry()
             .with(OpenTelemetryTracingBridge::new(&telemetry.logs).with_filter(EnvFilter::new(OWN_LIBRARIES)))
             .with(fmt::layer().json().with_writer(std::io::stderr).with_filter(log_filter()))
