@@ -15,10 +15,12 @@ mod build_ebpf;
 mod check;
 mod check_protos;
 mod collector;
+mod dashboards;
 mod demo;
 mod ebpf_toolchain;
 mod fuzz;
 mod setup;
+mod stack;
 mod steps;
 mod targets;
 mod test;
@@ -68,6 +70,13 @@ enum Verb {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// The demo's whole stack without Docker, with the config files of deploy/
+    Stack {
+        #[command(subcommand)]
+        stack: stack::Stack,
+    },
+    /// Write Grafana's boards in deploy/ anew from their tables
+    Dashboards,
     /// One command in a virtual machine with a stock kernel (emulated: minutes, not seconds)
     Vm(VmArguments),
     /// The ground truth in stock kernels, for every attach back end: a table kernels × back ends × cases
@@ -137,6 +146,8 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Check => return Ok(check::run(&root)),
         Verb::Demo { seconds, shots } => demo::run(&root, seconds, shots.as_deref())?,
         Verb::Fuzz { seconds } => return Ok(fuzz::run(&root, seconds)),
+        Verb::Stack { stack } => return stack::run(&root, stack),
+        Verb::Dashboards => dashboards::run(&root)?,
         Verb::Vm(arguments) => return vm::run(&root, &arguments),
         Verb::VmTest { kernels, backend, case, full, timeout } => {
             let wanted =

@@ -5,7 +5,7 @@
 
 use std::env;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use crate::check::{self, cargo};
 use crate::collector;
@@ -39,6 +39,8 @@ pub(crate) fn run(root: &Path, full: bool) -> ExitCode {
         steps.skip("tests of golang-app", "there is no Go");
     }
 
+    alert_rules(root, &mut steps);
+
     let budget = if full { Budget::Seconds(120) } else { Budget::Runs(200_000) };
     fuzz::fuzz(root, budget, &mut steps);
 
@@ -62,6 +64,21 @@ pub(crate) fn run(root: &Path, full: bool) -> ExitCode {
         views(root, &mut steps);
     }
     steps.finish()
+}
+
+/// The demo's alerts, by Prometheus' own tool: when they fire, and when they stay quiet.
+fn alert_rules(root: &Path, steps: &mut Steps) {
+    if !setup::on_path("promtool") {
+        steps.skip("alert rules of the demo", "there is no promtool: apt-get install prometheus");
+        return;
+    }
+    let mut promtool = Command::new("promtool");
+    promtool.current_dir(root.join("deploy/prometheus")).args(["check", "config", "prometheus.yaml"]);
+    steps.program("configuration of the demo's Prometheus", promtool.stdout(Stdio::null()));
+    let mut promtool = Command::new("promtool");
+    promtool.current_dir(root.join("deploy/prometheus/tests"));
+    promtool.args(["test", "rules", "services.yaml", "skep.yaml"]);
+    steps.program("alert rules of the demo", promtool.stdout(Stdio::null()));
 }
 
 fn ground_truth(root: &Path, round: u32, steps: &mut Steps) {
