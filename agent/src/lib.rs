@@ -51,7 +51,7 @@ use crate::metrics::config::MeterConfig;
 use crate::metrics::own::{Fixed, OwnCounters};
 use crate::metrics::push::Pusher;
 use crate::output::Output;
-use crate::probe::{Probe, ProbeConfig};
+use crate::probe::{Backend, Probe, ProbeConfig};
 use crate::reload::Reloader;
 use crate::runtime::Runtime;
 use crate::shell::{Outlets, Shell};
@@ -283,7 +283,7 @@ fn meter(
     let aggregation = config.aggregation(shell.export.metrics().is_some())?;
     let own = Arc::new(Resource::own(&Host::read()));
     let fixed = Fixed {
-        backend: probe.backend().to_string(),
+        backends: Backend::ALL.map(|backend| (backend.name(), backend.name() == probe.backend())).to_vec(),
         ring_bytes: ring_bytes.into(),
         max_connections: pipeline.max_connections as u64,
         max_requests: pipeline.max_requests as u64,
@@ -309,7 +309,8 @@ fn books<'a>(probe: &mut Probe, pipeline: &'a Pipeline, shell: &'a Shell, elapse
 
 /// Answers those who ask for metrics.
 fn answer_metrics(probe: &mut Probe, pipeline: &Pipeline, shell: &mut Shell, elapsed: Duration) {
-    let own = OwnCounters::new(&books(probe, pipeline, shell, elapsed));
+    let mut own = OwnCounters::new(&books(probe, pipeline, shell, elapsed));
+    own.ring_most_bytes = std::mem::take(&mut shell.ring_most_bytes);
     shell.answer_metrics(own, pipeline);
 }
 
@@ -323,9 +324,11 @@ fn publish(probe: &mut Probe, pipeline: &Pipeline, shell: &Shell, elapsed: Durat
 
 /// Takes what the ring buffer holds. Returns the number of records.
 fn drain(probe: &mut Probe, pipeline: &mut Pipeline, shell: &mut Shell) -> anyhow::Result<usize> {
-    let mut total = 0;
+    let (mut total, mut bytes) = (0, 0);
     for _ in 0..BATCHES_PER_TICK {
         let count = probe.drain(BATCH, |record| {
+            // With its header, as the ring buffer holds it.
+            bytes += (record.len() as u64 + 8).next_multiple_of(8);
             pipeline.on_record(record, shell);
             shell.settle(pipeline);
         });
@@ -342,6 +345,7 @@ fn drain(probe: &mut Probe, pipeline: &mut Pipeline, shell: &mut Shell) -> anyho
             break;
         }
     }
+    shell.ring_most_bytes = shell.ring_most_bytes.max(bytes);
     Ok(total)
 }
 

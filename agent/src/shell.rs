@@ -50,6 +50,8 @@ pub struct Shell {
     pub tap: Tap,
     /// Wishes that the kernel side refused.
     pub control_failed: u64,
+    /// Most bytes that one look found in the ring buffer since metrics were last read.
+    pub ring_most_bytes: u64,
     control: Control,
     events: VecDeque<ProcessEvent>,
     to_select: Vec<(u32, bool)>,
@@ -148,6 +150,7 @@ impl Shell {
             own_spans: 0,
             tap,
             control_failed: 0,
+            ring_most_bytes: 0,
             control,
             events: VecDeque::new(),
             to_select: Vec::new(),

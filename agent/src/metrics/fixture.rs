@@ -82,7 +82,7 @@ impl Fixture {
             left_out: vec![("filter", "metrics", 1)],
             ..OwnCounters::default()
         };
-        let fixed = Fixed { backend: "syscall".to_owned(), ..Fixed::default() };
+        let fixed = Fixed { backends: vec![("fentry", false), ("syscall", true)], ..Fixed::default() };
         let own = Own { counters, fixed, ..Own::default() };
         let moment = Moment { snapshot, own, processes: Vec::new() };
         Collection::new(&moment, NOW.unix_ns - 4_000_000_000, &[("ok", 1)])

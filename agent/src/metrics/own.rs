@@ -53,13 +53,15 @@ pub struct OwnCounters {
     pub left_out: Vec<(&'static str, &'static str, u64)>,
     /// Kernel memory of all maps.
     pub map_memory_bytes: u64,
+    /// Most bytes that one look found in the ring buffer since the last reading.
+    pub ring_most_bytes: u64,
 }
 
 /// What does not change during a run.
 #[derive(Clone, Debug, Default)]
 pub struct Fixed {
-    /// The attach back end at work.
-    pub backend: String,
+    /// Every back end, and whether it is the one at work.
+    pub backends: Vec<(&'static str, bool)>,
     /// Size of the ring buffer.
     pub ring_bytes: u64,
     /// Most connections that the pipeline knows at a time.
@@ -84,6 +86,7 @@ impl OwnCounters {
             drops: books.drops().collect(),
             left_out: books.left_out.to_vec(),
             map_memory_bytes: books.map_memory_bytes,
+            ring_most_bytes: 0,
         }
     }
 }
@@ -149,8 +152,10 @@ pub const OWN: &[OwnMetric] = own! {
     "skep.build.info" Gauge "" "Version of Skep; always 1." => |_, points| {
         points(&[("version", env!("CARGO_PKG_VERSION")), ("semconv", semconv::VERSION)], Number::Int(1));
     };
-    "skep.attached" Gauge "" "Whether a back end is attached to the kernel." => |sources, points| {
-        points(&[("backend", &sources.own.fixed.backend)], Number::Int(1));
+    "skep.attached" Gauge "" "Whether a back end is the one that is attached to the kernel." => |sources, points| {
+        for &(backend, attached) in &sources.own.fixed.backends {
+            points(&[("backend", backend)], int(attached.into()));
+        }
     };
     "skep.processes" Gauge "{process}" "Processes that are watched." => |sources, points| {
         points(&[], int(sources.own.processes));
@@ -200,6 +205,8 @@ pub const OWN: &[OwnMetric] = own! {
     "skep.ring_buffer.size" Gauge "By" "Size of the ring buffer." => |sources, points| {
         points(&[], int(sources.own.fixed.ring_bytes));
     };
+    "skep.ring_buffer.fill" Gauge "By" "Most bytes that one look found in the ring buffer since the last reading." =>
+        |sources, points| points(&[], int(sources.own.counters.ring_most_bytes));
     "skep.maps.memory" Gauge "By" "Kernel memory of all maps, the ring buffer included." => |sources, points| {
         points(&[], int(sources.own.counters.map_memory_bytes));
     };

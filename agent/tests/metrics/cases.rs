@@ -112,6 +112,7 @@ pub fn exact_counts() -> Result<()> {
     ensure!(samples.iter().any(|sample| sample.name == active), "there is a series that says so");
     let made = sum(&samples, "skep_spans_total", |_| true);
     ensure!(made == (total(&truth) + 1) as f64, "skep_spans_total says {made}");
+    ensure!(sum(&samples, "skep_attached", |_| true) == 1.0, "one back end is attached");
     let outcome = skep.stop()?;
     ensure!(outcome.spans.is_empty() && outcome.exit == Some(0), "{}", outcome.stderr);
     Ok(())
