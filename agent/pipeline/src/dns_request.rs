@@ -14,6 +14,8 @@ pub struct DnsRequest {
     pub question_name: Text<255>,
     /// Addresses and names in the answer (`dns.answers`), the first few.
     pub answers: Vec<Text<255>>,
+    /// Room for more of them.
+    pub spare: Vec<Text<255>>,
     /// RCODE of the answer (RFC 1035 section 4.1.1, RFC 6895 section 2.3), if there was one.
     pub response_code: Option<u16>,
 }
@@ -22,10 +24,18 @@ impl DnsRequest {
     /// Forgets everything but the allocations.
     pub fn clear(&mut self) {
         // Destructured, so that a new field cannot be forgotten here.
-        let Self { question_name, answers, response_code } = self;
+        let Self { question_name, answers: _, spare: _, response_code } = self;
         question_name.clear();
-        answers.clear();
         *response_code = None;
+        self.clear_answers();
+    }
+
+    /// Forgets the answers but for their allocations.
+    pub(crate) fn clear_answers(&mut self) {
+        while let Some(mut answer) = self.answers.pop() {
+            answer.clear();
+            self.spare.push(answer);
+        }
     }
 
     /// The value of `error.type` that the answer stands for; `None` if it is no error.

@@ -55,6 +55,54 @@ pub const PROTOCOLS: &[Protocol] = &[
         proofs: &["agent/pipeline/tests/transcripts/http1", "agent/tests/ground_truth/cases/framing.rs"],
     },
     Protocol {
+        name: "HTTP/2",
+        ends: "client, server",
+        over: "TCP, unix sockets; prior knowledge or upgrade from HTTP/1.1",
+        span: "a stream's request and its answer, hundreds at a time on a connection",
+        reads: "all that HTTP/1 spans have; CONTINUATION, padding, trailers, RST_STREAM, GOAWAY, CONNECT; HPACK tables of \
+                any size, recovered on connections that are older than Skep as their entries reappear",
+        limits: "header blocks of 80 KiB; 4,096 open streams on a connection; pushed answers make no span; what flows \
+                 through a CONNECT tunnel is left alone; a header that refers to what was missed is left out, and the \
+                 span says so",
+        peer: "client and server; the same methods as HTTP/1",
+        proofs: &["agent/pipeline/tests/transcripts/http2", "agent/pipeline/tests/pipeline/h2.rs"],
+    },
+    Protocol {
+        name: "gRPC, gRPC-Web",
+        ends: "client, server",
+        over: "HTTP/2; gRPC-Web over HTTP/1.1 and 2",
+        span: "a call: unary, client, server or bidirectional streaming",
+        reads: "service and method, status from trailers or headers, deadline exceeded, cancelled; messages and bytes of \
+                each direction, compression",
+        limits: "as HTTP/2; messages themselves are not kept",
+        peer: "client and server: full method or `*`, status; connections older than the agent are `*`",
+        proofs: &["agent/pipeline/tests/transcripts/grpc", "agent/pipeline/tests/pipeline/h2.rs"],
+    },
+    Protocol {
+        name: "PostgreSQL",
+        ends: "client, server",
+        over: "TCP, unix sockets; PgBouncer, CockroachDB and others that speak protocol 3",
+        span: "a Query message, or an Execute with its Parse and Bind",
+        reads: "text without its literals, operation, table, summary, database, SQLSTATE, rows; prepared statements by \
+                name, portals, pipelining, COPY",
+        limits: "4,096 messages that wait for an answer on a connection; sessions that are encrypted or replicate are \
+                 left alone; names and database are not known on connections older than Skep",
+        peer: "client (and server): text opt-in, 256 to 500 bytes of it; no COPY; no text of statements prepared before",
+        proofs: &["agent/pipeline/tests/transcripts/postgres", "agent/tests/protocols/cases/postgres.rs"],
+    },
+    Protocol {
+        name: "MySQL, MariaDB",
+        ends: "client, server",
+        over: "TCP, unix sockets",
+        span: "a COM_QUERY, an execution of a prepared statement, or a fetch of its cursor",
+        reads: "text without its literals, operation, table, summary, database, error number, rows; text and binary \
+                protocol, several statements and results, LOCAL INFILE",
+        limits: "binlog, encryption and compression are left alone; rows are counted within 64 KiB of an answer; \
+                 statements and database are not known on connections older than Skep",
+        peer: "client (and server): text opt-in, 256 to 500 bytes of it",
+        proofs: &["agent/pipeline/tests/transcripts/mysql", "agent/pipeline/src/protocol/mysql"],
+    },
+    Protocol {
         name: "Redis, Valkey",
         ends: "client, server",
         over: "TCP, unix sockets",
@@ -75,11 +123,12 @@ pub const PROTOCOLS: &[Protocol] = &[
         over: "UDP, TCP",
         span: "a query, whatever attempts it takes (other servers, TCP after a truncated answer) while its id stays the \
                same",
-        reads: "question, addresses and names of the answer, response code (EDNS's 16 bits too), time-outs, refused \
-                ports; any resolver: glibc, Go, c-ares, hickory, dnsmasq",
+        reads: "question, addresses and names of the answer, response code (EDNS's 16 bits too), time-outs; any resolver \
+                (tested: glibc, Go, c-ares, dig), and name servers (dnsmasq)",
         limits: "opcode QUERY with one question; the first 16 answers; of a zone transfer the first message; multicast \
                  DNS, LLMNR and NetBIOS are left alone; no DNS over TLS, HTTPS or QUIC; a resolver that takes a new id \
-                 for each attempt makes a span of each",
+                 for each attempt makes a span of each; a refused port reads as a time-out; both ends of a query over \
+                 UDP are not joined to one trace",
         peer: "client, UDP only: `QTYPE name`, question and answers; traces off by default",
         proofs: &[
             "agent/pipeline/tests/pipeline/datagrams.rs",

@@ -126,7 +126,7 @@ impl<'a> Message<'a> {
 
     /// Response code and answers, in place of those of an earlier answer.
     pub(super) fn fill_answers(&self, dns: &mut DnsRequest) {
-        dns.answers.clear();
+        dns.clear_answers();
         let mut rcode = self.rcode;
         let mut at = self.question_end;
         let before = usize::from(self.answers) + usize::from(self.authorities);
@@ -145,25 +145,25 @@ impl<'a> Message<'a> {
     }
 
     fn fill_answer(&self, record: &Record<'_>, dns: &mut DnsRequest) {
-        let mut answer = Text::new();
+        let mut answer = dns.spare.pop().unwrap_or_default();
         match (record.kind, record.data) {
             (TYPE_A, &[a, b, c, d]) => {
                 answer.push(IpText::default().set(Ipv4Addr::new(a, b, c, d).into()).as_bytes());
             }
             (TYPE_AAAA, data) => {
-                let Ok(octets) = <[u8; 16]>::try_from(data) else { return };
-                answer.push(IpText::default().set(Ipv6Addr::from(octets).into()).as_bytes());
+                if let Ok(octets) = <[u8; 16]>::try_from(data) {
+                    answer.push(IpText::default().set(Ipv6Addr::from(octets).into()).as_bytes());
+                }
             }
             (TYPE_CNAME | TYPE_PTR | TYPE_NS | TYPE_DNAME, _) => {
                 push_name(self.bytes, record.data_at, &mut answer);
             }
             (TYPE_MX, _) => push_name(self.bytes, record.data_at + 2, &mut answer),
             (TYPE_SRV, _) => push_name(self.bytes, record.data_at + 6, &mut answer),
-            _ => return,
+            _ => {}
         }
-        if !answer.is_empty() {
-            dns.answers.push(answer);
-        }
+        let list = if answer.is_empty() { &mut dns.spare } else { &mut dns.answers };
+        list.push(answer);
     }
 }
 

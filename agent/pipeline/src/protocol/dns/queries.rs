@@ -200,7 +200,7 @@ fn give_up(key: &Key, error: ErrorType, ktime_ns: u64, state: &mut State, sink: 
         let request = &mut state.open.get_mut(query.slot).request;
         request.end_ktime_ns = ktime_ns;
         request.error_type = Some(error);
-        request.dns_mut().answers.clear();
+        request.dns_mut().clear_answers();
         request.dns_mut().response_code = None;
     }
     state.finish(query.slot, sink);
