@@ -198,7 +198,7 @@ pub(super) const PARTS: [Part; 17] = [
         name: "skep",
         program: Program::Built(Build::Skep),
         arguments: &["run", "--config", "{deploy}/skep/skep.yaml"],
-        variables: &[OTEL],
+        variables: &[OTEL, ("SKEP_METRICS_LISTEN", "127.0.0.1:8999")],
         ready: Ready::Http(8999, "/readyz"),
         page: Some("http://127.0.0.1:8999/metrics"),
         ..PART
