@@ -101,11 +101,13 @@ impl Sink for Shell {
         self.tap.span(span, resource, &self.clock);
         let mut span = *span;
         let sampled = self.gate.passes_to_traces(&mut span, resource);
-        // Metrics count every request that their filter leaves in, sampled or not.
-        if let Some(meter) = &mut self.meter
-            && self.gate.passes_to_metrics(&span, resource)
-        {
-            meter.span(&span, sampled, resource);
+        // Metrics and the summary count every request that their filter leaves in, sampled or not.
+        let is_measured = self.meter.is_some() || self.output.has_summary();
+        if is_measured && self.gate.passes_to_metrics(&span, resource) {
+            self.output.count(&span, resource);
+            if let Some(meter) = &mut self.meter {
+                meter.span(&span, sampled, resource);
+            }
         }
         if sampled {
             self.output.span(&span, resource, &self.clock);

@@ -110,21 +110,28 @@ impl Output {
         })
     }
 
-    /// Takes a finished span.
+    /// Whether [`Output::count`] does anything.
+    pub fn has_summary(&self) -> bool {
+        self.summary.is_some()
+    }
+
+    /// Counts a finished request for the summary.
+    pub fn count(&mut self, span: &Span<'_>, resource: &Resource) {
+        let Some(summary) = &mut self.summary else { return };
+        self.name.clear();
+        span.write_name(&mut self.name);
+        let failed = span.status().0 == Status::Error;
+        let duration_ns = span.end_ktime_ns.saturating_sub(span.start_ktime_ns);
+        summary.add(&resource.service_name, span.kind(), &self.name, failed, duration_ns);
+    }
+
+    /// Prints a span that leaves.
     pub fn span(&mut self, span: &Span<'_>, resource: &Resource, clock: &Clock) {
-        if self.print == Print::None && self.summary.is_none() {
+        if self.print == Print::None {
             return;
         }
         self.name.clear();
         span.write_name(&mut self.name);
-        if let Some(summary) = &mut self.summary {
-            let failed = span.status().0 == Status::Error;
-            let duration_ns = span.end_ktime_ns.saturating_sub(span.start_ktime_ns);
-            summary.add(&resource.service_name, span.kind(), &self.name, failed, duration_ns);
-        }
-        if self.print == Print::None {
-            return;
-        }
         if self.chunk.bytes.len() >= CHUNK_BYTES {
             self.flush();
             if self.chunk.bytes.len() >= CHUNK_BYTES {

@@ -171,8 +171,8 @@ fn an_unsampled_caller_is_followed_and_failures_are_kept() {
     }
     let _alone = alone();
     let Some(server) = Server::start(python(), 0) else { return };
-    let mut command =
-        skep(&["run", "--print", "json", "--port", &server.port().to_string(), "--keep-errors"]);
+    let port = server.port().to_string();
+    let mut command = skep(&["run", "--print", "json", "--summary", "--port", &port, "--keep-errors"]);
     command.stdout(Stdio::piped());
     let mut run = Run::start(command);
     run.wait_for("ready");
@@ -188,6 +188,10 @@ fn an_unsampled_caller_is_followed_and_failures_are_kept() {
     for span in &spans {
         assert_eq!(span["flags"].as_u64().map(|flags| flags & 1), Some(1), "{span}");
     }
+    // The summary counts what was sampled out too.
+    run.signal(libc::SIGTERM);
+    let (_, _, log) = run.end();
+    assert!(log.lines().any(|line| line.contains("GET /unsampled")), "{log}");
 }
 
 #[test]
