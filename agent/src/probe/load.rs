@@ -13,6 +13,7 @@ use super::{
     ProbeConfig,
     error::{ProbeError, one_line},
     hooks::{Backend, CONTROL, FUNCTIONS, Function, Hook, HookState, Kprobe, Need, SHARED, SYS_EXIT, TAILS},
+    tracing,
 };
 use crate::kernel::{offsets::Known, syscalls};
 
@@ -49,6 +50,14 @@ struct Item<'a> {
 pub(super) fn load(config: &ProbeConfig, known: &Known, backend: Backend) -> Result<BackEnd, ProbeError> {
     if backend != Backend::Syscall {
         known.socket_calls.clone().map_err(|missing| ProbeError::Unavailable(backend.name(), missing))?;
+    }
+    if let (Backend::Fentry, Some(function)) = (backend, known.functions.get("tcp_sendmsg")) {
+        tracing::is_allowed(*function).map_err(|error| {
+            ProbeError::Unavailable(
+                backend.name(),
+                format!("load a program behind a function's return: {error}"),
+            )
+        })?;
     }
     let btf = match backend {
         Backend::Fentry => Some(

@@ -9,6 +9,7 @@ mod hooks;
 mod load;
 mod reap;
 mod self_test;
+mod tracing;
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -12,8 +12,15 @@ use super::fetch::{KERNELS, Kernel, Store};
 use super::machine::{Ended, Machine};
 use crate::check::cargo;
 
-/// The smoke: each family of system calls and each process model of the suite's own servers.
-const SMOKE: [&str; 2] = ["families", "models"];
+/// The smoke: what differs by kernel and back end, on the suite's own servers.
+const SMOKE: [&str; 6] = [
+    "calls: read-write",
+    "calls: many-segments",
+    "calls: recvmmsg-sendmmsg",
+    "calls: sendfile",
+    "calls: splice",
+    "model: prefork",
+];
 /// The verifier gives up at a million instructions; a program that comes near is a program that fails elsewhere.
 const MOST_INSTRUCTIONS: u64 = 250_000;
 /// How many times as long things may take in an emulated machine on a busy host.
@@ -178,7 +185,10 @@ fn run_kernel(
                 return;
             }
         }
-        println!("{line}");
+        // The suite's own count would be taken for ours.
+        if !line.starts_with("ground truth: ") && !line.starts_with("case  ") {
+            println!("{line}");
+        }
     })?;
     match ended {
         Ended::Code(0) => {}
