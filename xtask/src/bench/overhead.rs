@@ -5,7 +5,8 @@
 //! Then what one agent needs, what it loses at saturation, and what a process pays that nobody watches.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,6 +41,9 @@ const CONNECTIONS: usize = 32;
 
 /// A fixed rate is this part of what the server can do without Skep.
 const FIXED_RATE_SHARE: f64 = 0.4;
+
+/// Requests per second for what the views cost.
+const VIEWS_RATE: f64 = 5000.0;
 
 /// Calls of the bystander per measurement.
 const BYSTANDER_CALLS: u32 = 1_000_000;
@@ -119,6 +123,7 @@ pub(crate) fn run(root: &Path, quick: bool, protocol: Protocol) -> Result<()> {
     println!("\n| what | figure |\n|---|--:|");
     let (path, _) = paths(protocol)[0];
     agent_rows(root, &plan, &server, &plan.load(protocol, path), &figures)?;
+    views(root, &plan, &server, &plan.load(protocol, path))?;
     bystander(root, &plan, &server)
 }
 
@@ -269,6 +274,50 @@ fn losses(root: &Path, plan: &Plan, server: &Target, load: &Load) -> Result<(u64
         Ok(spans) => Ok((sent, spans, drops.unwrap_or_else(|| "not told".to_owned()))),
         Err(_) => bail!("the reader of the spans died"),
     }
+}
+
+/// What the store costs the agent, and a reader of the live stream on top, at a fixed rate.
+fn views(root: &Path, plan: &Plan, server: &Target, load: &Load) -> Result<()> {
+    let load = Load { duration: plan.window * 2, rate: Some(VIEWS_RATE), ..load.clone() };
+    let keep = ["--keep".to_owned()];
+    let cases: [(&str, &[String], bool); 3] =
+        [("", &[], false), (", store", &keep, false), (", store and an open page", &keep, true)];
+    let mut samples: [Vec<f64>; 3] = Default::default();
+    let mut resident = [0_u64; 3];
+    for _ in 0..plan.pairs.clamp(3, 5) {
+        for (index, (_, flags, open)) in cases.iter().enumerate() {
+            let agent = Agent::attach_with(root, server.pid(), "none", flags)?;
+            let page = if *open { Some(open_page(agent.pid())?) } else { None };
+            samples[index].extend(sample(server, &load, Some(agent.pid()))?.agent_ns);
+            resident[index] = resident[index].max(process::memory_bytes(agent.pid(), "VmRSS")?);
+            agent.stop()?;
+            if let Some(page) = page {
+                // It ends with the run.
+                let _ = page.join();
+            }
+        }
+    }
+    for ((name, ..), (samples, resident)) in cases.iter().zip(samples.into_iter().zip(resident)) {
+        let agent_ns = median(samples);
+        println!(
+            "| agent at {VIEWS_RATE:.0} requests/s{name}: CPU a request, of one core, resident | {:.2} µs, {:.1} %, {:.1} MB |",
+            agent_ns / 1e3,
+            agent_ns * VIEWS_RATE / 1e7,
+            resident as f64 / 1e6
+        );
+    }
+    Ok(())
+}
+
+/// A reader that does what the open overview does: takes the live stream as it comes.
+fn open_page(agent: u32) -> Result<thread::JoinHandle<()>> {
+    let path = format!("/run/skep/{agent}.sock");
+    let mut stream = UnixStream::connect(&path).with_context(|| format!("connect to {path}"))?;
+    stream.write_all(b"GET /api/v1/live?window=300 HTTP/1.1\r\nhost: skep\r\n\r\n")?;
+    Ok(thread::spawn(move || {
+        let mut buffer = vec![0_u8; 1 << 16];
+        while let Ok(1..) = stream.read(&mut buffer) {}
+    }))
 }
 
 /// A loop of getppid in this process, which nobody watches, without and with Skep on the server.

@@ -22,7 +22,7 @@ const picker = document.getElementById("window");
 const keys = document.getElementById("keys");
 
 let current, data, asking, paused = false, source, drawnWidth = 0;
-const sortings = new Map();
+const orders = new Map();
 
 function locate() {
   const path = location.pathname;
@@ -51,8 +51,8 @@ function enter() {
     view, name, query: new URLSearchParams(location.search), window: windowSeconds(), cursor: {},
     sorting(table, column) {
       const key = `${location.pathname} ${table}`;
-      if (!sortings.has(key)) sortings.set(key, { sort: column, down: true });
-      return sortings.get(key);
+      if (!orders.has(key)) orders.set(key, { sort: column, down: true });
+      return orders.get(key);
     },
     again: (focus) => draw(focus), go,
     get width() { return Math.max(300, main.clientWidth - parseFloat(getComputedStyle(main).paddingLeft) * 2); },
