@@ -22,8 +22,10 @@ pub fn text() -> String {
     let mut out = String::new();
     for protocol in PROTOCOLS {
         let Protocol { name, ends, over, span, reads, limits, .. } = protocol;
-        let _ = writeln!(out, "{name}  ({ends}; {over})");
-        for (what, text) in [("span", span), ("reads", reads), ("limits", limits)] {
+        let _ = writeln!(out, "{name}");
+        for (what, text) in
+            [("ends", ends), ("over", over), ("span", span), ("reads", reads), ("limits", limits)]
+        {
             write_wrapped(&mut out, what, text);
         }
         out.push('\n');
