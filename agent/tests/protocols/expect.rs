@@ -24,6 +24,8 @@ const SOCKET: &[&str] = &[
 #[derive(Clone, Debug)]
 pub enum Want {
     Is(Value),
+    /// This, or nothing.
+    IsOrAbsent(Value),
     Any,
 }
 
@@ -77,6 +79,12 @@ impl Expect {
     pub fn with(mut self, attribute: &'static str, value: impl Into<Value>) -> Self {
         self.attributes.retain(|(name, _)| *name != attribute);
         self.attributes.push((attribute, Want::Is(value.into())));
+        self
+    }
+
+    /// An attribute that may be left out, but not be wrong.
+    pub fn may_have(mut self, attribute: &'static str, value: impl Into<Value>) -> Self {
+        self.attributes.push((attribute, Want::IsOrAbsent(value.into())));
         self
     }
 
@@ -144,6 +152,8 @@ impl Expect {
         for (name, want) in &self.attributes {
             match want {
                 Want::Is(value) => check(name, &attributes[*name], value),
+                Want::IsOrAbsent(_) if attributes[*name].is_null() => {}
+                Want::IsOrAbsent(value) => check(name, &attributes[*name], value),
                 Want::Any if attributes[*name].is_null() => check(name, &Value::Null, &json!("something")),
                 Want::Any => {}
             }

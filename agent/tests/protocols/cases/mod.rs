@@ -2,6 +2,7 @@
 
 mod dns;
 mod http1;
+mod mysql;
 mod postgres;
 mod redis;
 
@@ -36,4 +37,8 @@ pub const CASES: &[Case] = &[
     Case { name: "dns: c-ares", run: dns::c_ares, slow: false },
     Case { name: "dns: dig over TCP", run: dns::tcp, slow: false },
     Case { name: "dns: requests are the parents", run: dns::parents, slow: false },
+    Case { name: "mysql: mariadb's own client", run: mysql::with_cli, slow: false },
+    Case { name: "mysql: pymysql", run: mysql::with_pymysql, slow: false },
+    Case { name: "mysql: mysql2", run: mysql::with_mysql2, slow: false },
+    Case { name: "mysql: go-sql-driver", run: mysql::with_go, slow: false },
 ];
