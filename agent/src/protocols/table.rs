@@ -103,6 +103,41 @@ pub const PROTOCOLS: &[Protocol] = &[
         proofs: &["agent/pipeline/tests/transcripts/mysql", "agent/pipeline/src/protocol/mysql"],
     },
     Protocol {
+        name: "PostgreSQL",
+        ends: "client, server",
+        over: "TCP, unix sockets",
+        span: "a Query message (its statements together) or an Execute message, from the first message that \
+                prepares it; a statement that cannot be prepared",
+        reads: "simple and extended protocol, statements and portals by name, pipelines, COPY both ways, SQLSTATE, \
+                rows returned, the database; text without literals, operation, table, summary; PgBouncer's two \
+                connections each on its own",
+        limits: "texts of 16 KiB, of which 4 KiB are shown; 2,048 prepared statements and 4,096 messages that wait \
+                on a connection; no text of statements prepared, and no database of connections opened, before \
+                Skep; of a result longer than 2 KiB the end of its last call tells the rows, and an error there \
+                has no code; function calls and empty texts make no span; replication and encryption are left \
+                alone",
+        peer: "client, server in part: first 256 to 500 bytes, statements prepared before attach have no text, \
+                pipelines mis-paired, no COPY",
+        proofs: &["agent/pipeline/tests/transcripts/postgres", "agent/tests/protocols/cases/postgres.rs"],
+    },
+    Protocol {
+        name: "MySQL, MariaDB",
+        ends: "client, server",
+        over: "TCP, unix sockets",
+        span: "a COM_QUERY (its statements together), an execution or a fetch of a prepared statement; a \
+                statement that cannot be prepared",
+        reads: "text and binary protocol, statements by number, multi-statements and multi-results, LOCAL INFILE, \
+                error numbers, rows returned, the database; MySQL told from MariaDB by the greeting; text without \
+                literals, operation, table, summary",
+        limits: "texts of 16 KiB, of which 4 KiB are shown; 2,048 prepared statements on a connection; rows are \
+                counted in the first 64 KiB of an answer, beyond that the count is left out; texts with query \
+                attributes are left out; connections older than Skep are joined at a COM_QUERY and have no \
+                database; ping, choice of a database and the like make no span; encryption, compression (counted) \
+                and the binlog are left alone",
+        peer: "client: first 256 B to 16 KiB of the text",
+        proofs: &["agent/pipeline/tests/transcripts/mysql", "agent/tests/protocols/cases/mysql.rs"],
+    },
+    Protocol {
         name: "Redis, Valkey",
         ends: "client, server",
         over: "TCP, unix sockets",

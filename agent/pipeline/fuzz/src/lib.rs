@@ -27,11 +27,35 @@ pub fn record(mut data: &[u8]) {
 
 /// One connection with any bytes, holes, gaps and ends: an operation, a length, so many bytes.
 pub fn http1(data: &[u8]) {
+    connection(data, &[]);
+}
+
+/// As [`http1`], behind the beginning of a session of PostgreSQL or MySQL.
+pub fn sql(data: &[u8]) {
+    const POSTGRESQL: &[(bool, &[u8])] =
+        &[(true, b"\0\0\0\x12\0\x03\0\0user\0ada\0\0"), (false, b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I")];
+    const MYSQL: &[(bool, &[u8])] = &[
+        (false, b"\x0c\0\0\0\x0a8.0.36\0\x01\0\0\0"),
+        (true, b"\x25\0\0\x01\x00\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0ada\0\0"),
+        (false, b"\x07\0\0\x02\0\0\0\x02\0\0\0"),
+    ];
+    match data.split_first() {
+        Some((b'P' | 0..=0x3f, data)) => connection(data, POSTGRESQL),
+        Some((_, data)) => connection(data, MYSQL),
+        None => {}
+    }
+}
+
+fn connection(data: &[u8], opening: &[(bool, &[u8])]) {
     let Some((&scene, mut data)) = data.split_first() else { return };
     let mut pipeline = Pipeline::new(small());
     let mut spans = Spans::default();
     let mut end = End::new(scene & 1 != 0);
     pipeline.on_record(&end.opened(scene & 2 == 0), &mut spans);
+    for (request, bytes) in opening {
+        end.now += STEP_NS;
+        pipeline.on_record(&end.data(*request, bytes, 0, 0), &mut spans);
+    }
     while let [operation, len, rest @ ..] = data {
         let (bytes, rest) = rest.split_at(usize::from(*len).min(rest.len()));
         let request = operation & 1 != 0;

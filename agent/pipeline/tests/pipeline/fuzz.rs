@@ -48,6 +48,30 @@ const WORDS: &[&[u8]] = &[
     b"\0\0\x06\x05\x04\0\0\0\x01\0\0\0\x02\x82\x84",
     b"HTTP/1.1 101 S\r\nUpgrade: h2c\r\n\r\n",
     b"Upgrade: h2c\r\n",
+    b"Q\0\0\0\x0dSELECT 1\0",
+    b"P\0\0\0\x12s\0SELECT a\0\0\0",
+    b"B\0\0\0\x0d\0s\0\0\0\0\0\0\0",
+    b"E\0\0\0\x09\0\0\0\0\0",
+    b"D\0\0\0\x06P\0",
+    b"S\0\0\0\x04",
+    b"H\0\0\0\x04",
+    b"c\0\0\0\x04",
+    b"1\0\0\0\x042\0\0\0\x04",
+    b"n\0\0\0\x04",
+    b"T\0\0\0\x06\0\0",
+    b"D\0\0\0\x06\0\0",
+    b"C\0\0\0\x0dSELECT 1\0",
+    b"E\0\0\0\x0cC42601\0\0",
+    b"Z\0\0\0\x05I",
+    b"G\0\0\0\x07\0\0\0",
+    b"\x09\0\0\0\x03SELECT 1",
+    b"\x09\0\0\0\x16SELECT a",
+    b"\x0a\0\0\0\x17\x07\0\0\0\0\x01\0\0\0",
+    b"\x07\0\0\x01\0\0\0\x02\0\0\0",
+    b"\x0c\0\0\x01\0\x07\0\0\0\x01\0\x01\0\0\0\0",
+    b"\x01\0\0\x01\x01",
+    b"\x05\0\0\x03\xfe\0\0\x0a\0",
+    b"\x03\0\0\x04\xff\x28\x04",
     b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n",
     b"*1\r\n$5\r\nMULTI\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n2\r\n*1\r\n$4\r\nEXEC\r\n",
     b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n",
@@ -150,6 +174,7 @@ fn fuzz_targets_hold_for_a_while() {
         let result = std::panic::catch_unwind(|| {
             targets::record(&input);
             targets::http1(&input);
+            targets::sql(&input);
             targets::split(&input);
             targets::datagrams(&input);
         });
