@@ -86,12 +86,15 @@ impl Transport {
             Compression::Zstd => Some("zstd"),
         };
         let mut headers: HeaderMap = config.headers.iter().cloned().collect();
+        let mut own_trace = HeaderValue::from_str(traceparent).map_err(io::Error::other)?;
+        // Spelled out in each HTTP/2 request: a capture that has missed the connection's beginning still knows it.
+        own_trace.set_sensitive(true);
+        headers.insert(HeaderName::from_static("traceparent"), own_trace);
         let mut set = |name: HeaderName, value: &str| -> io::Result<()> {
             headers.insert(name, HeaderValue::from_str(value).map_err(io::Error::other)?);
             Ok(())
         };
         set(header::USER_AGENT, concat!("skep/", env!("CARGO_PKG_VERSION")))?;
-        set(HeaderName::from_static("traceparent"), traceparent)?;
         match config.protocol {
             Protocol::Http => {
                 set(header::HOST, &endpoint.authority)?;
