@@ -15,7 +15,7 @@ fn check_says_that_skep_can_run() {
     let check = output(&["check"]);
     let text = String::from_utf8(check.stdout).unwrap();
     assert!(check.status.success(), "{text}");
-    assert!(text.contains("back end `syscall`"), "{text}");
+    assert!(text.contains("Skep can run here. It uses the `"), "{text}");
 }
 
 #[test]
