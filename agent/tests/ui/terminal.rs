@@ -1,6 +1,7 @@
 //! `skep top` in a real terminal (tmux), at three sizes, without colour, resized.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -117,7 +118,10 @@ struct Tmux {
 
 impl Tmux {
     fn start(scene: &Scene, width: u16, height: u16, environment: &str) -> Result<Self> {
-        let name = format!("skep-test-{}-{width}", std::process::id());
+        // Each has a server of its own: one that is just ending would take the next session down with it.
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("skep-test-{}-{number}", std::process::id());
         let top = Self { name };
         let command =
             format!("{environment} {} top --attach {}; echo the end; exec cat", binary(), scene.skep);
@@ -128,9 +132,9 @@ impl Tmux {
     }
 
     fn tmux(&self, arguments: &[&str]) -> Result<String> {
-        // A server of its own, without anybody's configuration.
+        // Without anybody's configuration.
         let output =
-            Command::new("tmux").args(["-L", "skep-test", "-f", "/dev/null"]).args(arguments).output()?;
+            Command::new("tmux").args(["-L", &self.name, "-f", "/dev/null"]).args(arguments).output()?;
         if !output.status.success() {
             bail!("tmux {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
@@ -169,6 +173,6 @@ impl Tmux {
 
 impl Drop for Tmux {
     fn drop(&mut self) {
-        let _ = self.tmux(&["kill-session", "-t", &self.name]);
+        let _ = self.tmux(&["kill-server"]);
     }
 }
