@@ -39,7 +39,6 @@ pub enum Parent {
     /// The client span of the same operation: same name, the other end of the connection.
     ClientEnd,
     /// A server span of the same process, with this name.
-    #[expect(dead_code, reason = "the cases of services are under way")]
     Server(&'static str),
 }
 
