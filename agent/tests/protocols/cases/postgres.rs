@@ -399,12 +399,13 @@ pub fn older(run: &Run) -> Result<()> {
     pgbench.arg("-f").arg(folder.join("plain.sql")).arg("postgres");
     let mut client = Client::wait("pgbench", &pgbench)?;
     client.begin()?;
-    // It has connected once the server has a process for it.
-    let children = format!("/proc/{0}/task/{0}/children", server.pid());
-    let before = std::fs::read_to_string(&children)?.split_whitespace().count();
+    // The server says when it has run its statement: by then it is prepared.
+    let asked = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench' AND query LIKE 'SELECT title%'";
+    let mut ask = psql(server.addr)?;
+    ask.args(["-A", "-t", "-c", asked]);
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while std::fs::read_to_string(&children)?.split_whitespace().count() <= before {
-        ensure!(std::time::Instant::now() < deadline, "pgbench does not connect");
+    while ask.output()?.stdout != b"1\n" {
+        ensure!(std::time::Instant::now() < deadline, "pgbench does not begin");
     }
     let outcome = run.spans(&[client.pid()], || {
         client.end().context("pgbench")?;
