@@ -55,5 +55,10 @@ pub const DEFAULT_CAPS: Caps = Caps { turn_cap: 2048, call_cap: 256 };
 pub const TAIL_LEN: u32 = 16;
 /// Bytes that one record carries at most; a longer call makes several records.
 pub const MAX_RECORD_PAYLOAD: u32 = 8 * 1024;
-/// Bytes that are copied of one call at most, in all its records.
-pub const MAX_CALL_CAPTURE: u32 = 8 * MAX_RECORD_PAYLOAD;
+/// Bytes that are copied of one call at most, in all its records: more than a peer may send unasked on any protocol that
+/// is copied whole.
+pub const MAX_CALL_CAPTURE: u32 = 128 * MAX_RECORD_PAYLOAD;
+/// First bytes of a direction, set by user space, by which a connection is copied whole (`MODE_STREAM`) from then on,
+/// without waiting for user space: a first burst may be longer than [`UNDECIDED_BUDGET`]. 16 bytes each, in memory order; all
+/// zeros: none.
+pub type Openings = [[u64; 2]; 4];

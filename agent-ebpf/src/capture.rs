@@ -4,7 +4,7 @@
 use agent_common::{
     capture::{
         Caps, DEFAULT_CAPS, MAX_CALL_CAPTURE, MAX_RECORD_PAYLOAD, MODE_CAPPED, MODE_NONE, MODE_STREAM,
-        TAIL_LEN, UNDECIDED_BUDGET, UNDECIDED_WAKE,
+        MODE_UNDECIDED, TAIL_LEN, UNDECIDED_BUDGET, UNDECIDED_WAKE,
     },
     conn::EGRESS,
     counters::Counter,
@@ -16,6 +16,8 @@ use crate::{
     emit::{self, Counters},
     forget::{below, forget},
     gather,
+    globals::is_opening,
+    kernel::read_user,
     maps::{CONN_ACCEPTED, CONN_CONNECTED, Conn, Scratch},
     slot::Slot,
     waits,
@@ -133,6 +135,7 @@ fn capped(caps: Caps, turn_before: u32) -> u64 {
 #[inline(always)]
 pub fn buffer(conn: *mut Conn, caller: Caller, direction: usize, buffer: u64, len: u64, held: u64) -> bool {
     let Some(mut plan) = plan(conn, caller, direction, len) else { return false };
+    look_at_opening(conn, &plan, buffer, held);
     if plan.capture > held {
         plan.capture = held;
     }
@@ -150,6 +153,22 @@ pub fn buffer(conn: *mut Conn, caller: Caller, direction: usize, buffer: u64, le
     }
     submit(&plan, scratch, 0, head, tail, true);
     false
+}
+
+/// The first bytes of a direction may tell that the whole connection is wanted.
+#[inline(always)]
+pub fn look_at_opening(conn: *mut Conn, plan: &Plan, buffer: u64, held: u64) {
+    if plan.offset != 0 || held < 16 {
+        return;
+    }
+    // SAFETY: the pointer is to a map value.
+    let conn = unsafe { &mut *conn };
+    if conn.mode.mode == MODE_UNDECIDED
+        && let Some(bytes) = read_user::<[u64; 2]>(buffer)
+        && is_opening(bytes)
+    {
+        conn.mode.mode = MODE_STREAM;
+    }
 }
 
 /// A call whose bytes never were in user memory, or are not read.

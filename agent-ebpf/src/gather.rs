@@ -15,8 +15,8 @@ use crate::{
     slot::Slot,
 };
 
-/// Steps of the loop: one for each segment, message, and record that is filled. IOV_MAX (1024) and some.
-const STEPS: u32 = 1024 + 64;
+/// Steps of the loop: two for each segment, one for each message and record that is filled. IOV_MAX (1024) and some.
+const STEPS: u32 = 2 * 1024 + 256;
 /// Steps where the verifier walks through each of them.
 const FEW_STEPS: u32 = 12;
 const PAYLOAD: u64 = MAX_RECORD_PAYLOAD as u64;
@@ -58,6 +58,11 @@ pub fn segments(
     with: Loop,
 ) {
     let Some(plan) = capture::plan(conn, caller, direction, len) else { return };
+    if plan.offset == 0
+        && let Some(first) = read_user::<IoVec>(iov)
+    {
+        capture::look_at_opening(conn, &plan, first.base, first.len);
+    }
     begin(plan, caller.slot, 0);
     let Some(state) = caller.slot.gather() else { return };
     // SAFETY: the pointer is to a map value, which only this program uses.

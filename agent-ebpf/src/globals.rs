@@ -3,6 +3,7 @@
 
 use core::ptr::addr_of;
 
+use agent_common::capture::Openings;
 use agent_common::globals::{KernelOffsets, RuleGlobals, SYSCALL_TABLE_LEN};
 
 /// Offsets of the running kernel's structures.
@@ -76,6 +77,24 @@ pub static SYSCALL_CLASS: [u8; SYSCALL_TABLE_LEN] = [0; SYSCALL_TABLE_LEN];
 /// Half of the ring buffer in bytes: a reader is woken from there on.
 #[unsafe(no_mangle)]
 pub static RING_WAKEUP_BYTES: u64 = 0;
+
+/// First bytes of connections that are copied whole.
+#[unsafe(no_mangle)]
+pub static OPENINGS: Openings = [[0; 2]; 4];
+
+/// Whether these are the first bytes of a connection that is copied whole.
+#[inline(always)]
+pub fn is_opening(bytes: [u64; 2]) -> bool {
+    let mut found = false;
+    for index in 0..4 {
+        // SAFETY: the index is below the table's length.
+        let opening = unsafe { addr_of!(OPENINGS).cast::<[u64; 2]>().add(index) };
+        // SAFETY: the pointer is into the table.
+        let opening = unsafe { core::ptr::read_volatile(opening) };
+        found |= opening[0] != 0 && opening[0] == bytes[0] && opening[1] == bytes[1];
+    }
+    found
+}
 
 /// Reads one member of [`OFFSETS`]; volatile, because the compiler must not believe the zeros above.
 macro_rules! offset {

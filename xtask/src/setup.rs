@@ -27,7 +27,7 @@ pub(crate) struct Program {
 }
 
 /// What the ground-truth tests and the demo attach to and drive; whichever cannot be had is left out there.
-pub(crate) const RUNTIMES: [Program; 15] = [
+pub(crate) const RUNTIMES: [Program; 17] = [
     Program { command: "curl", probe: &[], packages: &["curl"], what: "client" },
     Program {
         command: "python3",
@@ -46,6 +46,8 @@ pub(crate) const RUNTIMES: [Program; 15] = [
         packages: &["redis-server", "redis-tools"],
         what: "Redis and its own clients",
     },
+    Program { command: "nghttpd", probe: &[], packages: &["nghttp2-server"], what: "HTTP/2 server" },
+    Program { command: "h2load", probe: &[], packages: &["nghttp2-client"], what: "HTTP/2 load generator" },
     Program { command: "dnsmasq", probe: &[], packages: &["dnsmasq-base"], what: "name server" },
     Program { command: "dig", probe: &[], packages: &["bind9-dnsutils"], what: "DNS client" },
     Program { command: "openssl", probe: &[], packages: &["openssl"], what: "certificates" },

@@ -39,7 +39,7 @@ mod traces;
 
 use std::time::Duration;
 
-use agent_common::capture::CaptureMode;
+use agent_common::capture::{CaptureMode, Openings};
 use agent_common::event::FLAG_RESET;
 
 use crate::connection::{Connection, Connections};
@@ -145,6 +145,16 @@ pub trait Sink {
     fn process(&mut self, event: ProcessEvent);
     /// Whether a thread runs many requests at a time after all (a carrier of virtual threads); asked rarely.
     fn thread_is_event_loop(&mut self, tgid: u32, tid: u32) -> bool;
+}
+
+/// First bytes of connections that the kernel side is to copy whole without waiting to be asked.
+pub fn openings() -> Openings {
+    let mut openings = Openings::default();
+    for (slot, opening) in openings.iter_mut().zip(protocol::OPENINGS) {
+        let (words, _) = opening.as_chunks::<8>();
+        *slot = [u64::from_ne_bytes(words[0]), u64::from_ne_bytes(words[1])];
+    }
+    openings
 }
 
 /// What the pipeline holds at a moment; each is bounded by [`Config`].

@@ -93,6 +93,7 @@ fn make_maps(config: &ProbeConfig, known: &Known, backend: Backend) -> Result<Eb
         .override_global("OFFSETS", offsets.as_bytes(), true)
         .override_global("SYSCALL_CLASS", syscalls.as_slice(), true)
         .override_global("RULES", rules.as_bytes(), true)
+        .override_global("OPENINGS", agent_pipeline::openings().as_bytes(), true)
         .override_global("RING_WAKEUP_BYTES", &wakeup_bytes, true)
         .map_max_entries("RING", ring_bytes)
         .map_max_entries("CONN_BY_SOCK", config.max_connections)

@@ -52,6 +52,9 @@ const PROTOCOLS: &[Protocol] = &[
     Protocol { kind: Kind::Dns, detect: dns::detect, begin: Some(dns::begin) },
 ];
 
+/// First bytes of connections on which every byte may matter from the start.
+pub(crate) const OPENINGS: &[[u8; 16]] = &[http2::OPENING];
+
 /// Bytes that are held at most until the protocol is known.
 const OPENING_MAX: usize = 96 * 1024;
 /// Turns after which a connection that was joined in the middle is let go.

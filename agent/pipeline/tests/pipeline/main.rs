@@ -4,6 +4,7 @@
 mod datagrams;
 mod fuzz;
 mod h2;
+mod http2;
 mod parents;
 mod properties;
 mod redis;

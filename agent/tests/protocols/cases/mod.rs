@@ -1,7 +1,9 @@
 //! The cases: one file per protocol, one row per case.
 
 mod dns;
+mod grpc;
 mod http1;
+mod http2;
 mod mysql;
 mod postgres;
 mod redis;
@@ -41,4 +43,9 @@ pub const CASES: &[Case] = &[
     Case { name: "mysql: pymysql", run: mysql::with_pymysql, slow: false },
     Case { name: "mysql: mysql2", run: mysql::with_mysql2, slow: false },
     Case { name: "mysql: go-sql-driver", run: mysql::with_go, slow: false },
+    Case { name: "http/2: h2load, nghttpd", run: http2::h2load, slow: false },
+    Case { name: "http/2: go", run: http2::go_both_ends, slow: false },
+    Case { name: "http/2: node server", run: http2::node_server, slow: false },
+    Case { name: "http/2: node client", run: http2::node_client, slow: false },
+    Case { name: "grpc: python", run: grpc::python_both_ends, slow: false },
 ];

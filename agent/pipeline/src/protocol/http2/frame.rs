@@ -197,7 +197,12 @@ pub(super) fn begins_with_settings(bytes: &[u8]) -> Option<bool> {
     }
     let &len = bytes.get(2)?;
     let settings = bytes.get(HEADER_LEN..HEADER_LEN + usize::from(len))?;
-    Some(settings.chunks(6).all(|setting| setting[0] == 0 && (1..=16).contains(&setting[1])))
+    // Registered ones, or those of gRPC (0xfe03) and other experiments.
+    Some(
+        settings
+            .chunks(6)
+            .all(|setting| setting[0] >= 0xf0 || setting[0] == 0 && (1..=16).contains(&setting[1])),
+    )
 }
 
 /// The payload of a frame without padding, and how many bytes of it there are on the wire; `None` if the padding is
@@ -226,6 +231,11 @@ mod tests {
         assert_eq!(begins_with_settings(b"\0\0\0\x04\0\0\0\0\0"), Some(true));
         assert_eq!(begins_with_settings(b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64rest"), Some(true));
         assert_eq!(begins_with_settings(b"\0\0\x06\x04\0\0\0\0\0\x01\x03\0\0\0\x64"), Some(false));
+        assert_eq!(
+            begins_with_settings(b"\0\0\x06\x04\0\0\0\0\0\xfe\x03\0\0\0\x01"),
+            Some(true),
+            "gRPC's own"
+        );
         assert_eq!(begins_with_settings(b"\0\0\x06\x04"), None);
         assert_eq!(begins_with_settings(b"\0\0\x05\x04"), Some(false));
     }

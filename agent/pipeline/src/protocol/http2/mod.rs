@@ -32,6 +32,8 @@ use agent_common::capture::{CaptureMode, MODE_STREAM, UNDECIDED_WAKE};
 
 pub(crate) use crate::protocol::http2::fields::Fields;
 
+/// Beginning of [`PREFACE`].
+pub(super) const OPENING: [u8; 16] = *b"PRI * HTTP/2.0\r\n";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Streams that may be open on one connection.
 const STREAMS_MAX: usize = 4096;

@@ -149,7 +149,10 @@ impl Http2 {
         {
             return;
         }
-        if !answer.headed || status_code.is_some() {
+        if status_code.is_none() && answer.size.is_none() && !answer.headed {
+            // The answer's head was lost, or this is it, or its trailers: what it says stays, sizes are not known.
+            exchange.answer_incomplete = true;
+        } else if !answer.headed || status_code.is_some() {
             // Nothing of the body comes before this, whatever was lost.
             let encoding = fields.get(Field::GrpcEncoding).map_or(Encoding::default(), Encoding::of);
             *answer = Half { headed: true, encoding, ..Half::default() };

@@ -1,0 +1,3 @@
+module skep.test/http2
+
+go 1.24
