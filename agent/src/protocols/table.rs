@@ -68,13 +68,14 @@ pub const PROTOCOLS: &[Protocol] = &[
         proofs: &["agent/pipeline/tests/transcripts/http2", "agent/pipeline/tests/pipeline/h2.rs"],
     },
     Protocol {
-        name: "gRPC, gRPC-Web",
+        name: "gRPC",
         ends: "client, server",
-        over: "HTTP/2; gRPC-Web over HTTP/1.1 and 2",
+        over: "HTTP/2",
         span: "a call: unary, client, server or bidirectional streaming",
         reads: "service and method, status from trailers or headers, deadline exceeded, cancelled; messages and bytes of \
                 each direction, compression",
-        limits: "as HTTP/2; messages themselves are not kept",
+        limits: "as HTTP/2; messages themselves are not kept; gRPC-Web over HTTP/1.1 is an HTTP span, over HTTP/2 a \
+                 call without its status",
         peer: "client and server: full method or `*`, status; connections older than the agent are `*`",
         proofs: &["agent/pipeline/tests/transcripts/grpc", "agent/pipeline/tests/pipeline/h2.rs"],
     },
