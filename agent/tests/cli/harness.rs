@@ -1,7 +1,9 @@
 //! Starting `skep` and things for it to watch. Every wait is for a condition and ends at a deadline.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,6 +43,12 @@ pub(crate) fn may_load(test: &str) -> bool {
         eprintln!("SKIPPED {test}: needs root");
     }
     root
+}
+
+/// Copies a program that is to be started. By `cp`, not by this process: a child that another test's thread makes
+/// meanwhile would hold the file open for writing, and then it cannot be started (ETXTBSY).
+pub(crate) fn copy_program(from: impl AsRef<OsStr>, to: &Path) -> bool {
+    Command::new("cp").arg("--").arg(from).arg(to).stderr(Stdio::null()).status().is_ok_and(|cp| cp.success())
 }
 
 /// A server of our own in a process of its own would be another program; `sh` and `sleep` are enough to be selected.

@@ -10,7 +10,7 @@ use std::{env, process, thread};
 
 use skep::rights::RIGHTS;
 
-use crate::harness::{Run, alone, may_load, one_request, serve};
+use crate::harness::{Run, alone, copy_program, may_load, one_request, serve};
 
 /// A copy of the program in a place that every user can reach.
 struct Copy(PathBuf);
@@ -20,7 +20,7 @@ impl Copy {
         let folder = env::temp_dir().join(format!("skep-{name}-{}", process::id()));
         fs::create_dir_all(&folder).unwrap();
         fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_skep"), folder.join("skep")).unwrap();
+        assert!(copy_program(env!("CARGO_BIN_EXE_skep"), &folder.join("skep")));
         Self(folder)
     }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{DEADLINE, Run, alone, may_load, skep};
+use crate::harness::{DEADLINE, Run, alone, copy_program, may_load, skep};
 
 /// A one-line HTTP server that prints its port; Python is on every machine that runs these tests, or they skip.
 const SERVER: &str = "\
@@ -107,7 +107,7 @@ fn a_program_that_starts_later_is_seen_from_its_first_request() {
     let _alone = alone();
     // A name of its own, so that no other Python of this machine is watched.
     let link = std::env::temp_dir().join(format!("skep-cli-python-{}", std::process::id()));
-    if std::fs::copy("/usr/bin/python3", &link).is_err() {
+    if !copy_program("/usr/bin/python3", &link) {
         eprintln!("SKIPPED a_program_that_starts_later_is_seen_from_its_first_request: no /usr/bin/python3");
         return;
     }

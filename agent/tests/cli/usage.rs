@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use crate::harness::{DEADLINE, Target, check_failure, may_load, output};
+use crate::harness::{DEADLINE, Target, check_failure, copy_program, may_load, output};
 
 #[test]
 fn help_shows_examples_and_exit_codes() {
@@ -76,7 +76,7 @@ fn without_rights_the_mend_is_named() {
         use std::os::unix::process::CommandExt;
         // The build folder may be closed to others; /proc/self/exe of a copy is not.
         let copy = std::env::temp_dir().join(format!("skep-cli-{}", std::process::id()));
-        std::fs::copy(env!("CARGO_BIN_EXE_skep"), &copy).unwrap();
+        assert!(copy_program(env!("CARGO_BIN_EXE_skep"), &copy));
         let output = Command::new(&copy).args(arguments).uid(65_534).gid(65_534).output();
         std::fs::remove_file(&copy).unwrap();
         output.unwrap()
