@@ -172,6 +172,7 @@ pub fn message(
 
 /// A message of `len` bytes over `count` segments at `iov`; it began `skip` bytes behind the first one's start.
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "registers, not a struct on the stack, for the verifier")]
 pub fn segments(
     conn: *mut Conn,
     caller: Caller,

@@ -118,7 +118,7 @@ pub const PROTOCOLS: &[Protocol] = &[
                 has no code; function calls and empty texts make no span; replication and encryption are left \
                 alone",
         peer: "client, server in part: first 256 to 500 bytes, statements prepared before attach have no text, \
-                pipelines mis-paired, no COPY",
+                pipelines paired wrongly, no COPY",
         proofs: &["agent/pipeline/tests/transcripts/postgres", "agent/tests/protocols/cases/postgres.rs"],
     },
     Protocol {
